@@ -1,0 +1,96 @@
+"""The one typed configuration: everything an operator can set, read from the environment."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class BadEnvironment(Exception):
+    """The environment holds values that cannot be used; the message names every one of them."""
+
+
+class Environment(BaseSettings):
+    """What may be set. Each variable may also be given as `NAME_FILE`, the path of a file that holds it."""
+
+    model_config = SettingsConfigDict(env_prefix="CUSTOMHOUSE_", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """PostgreSQL 15 to 18. Unset: an embedded server under `var/`."""
+    database_direct_url: SecretStr | None = Field(None, validation_alias="DATABASE_DIRECT_URL")
+    """Bypasses a transaction pooler for LISTEN and session locks; unset: `DATABASE_URL`."""
+    secret_key: SecretStr | None = None
+    """Signs sessions. Unset: `var/secrets/secret_key`, as `manage.py init` writes it."""
+    master_key: SecretStr | None = None
+    """Base64 of 32 bytes that wrap every stored credential. Unset: `var/secrets/master_key`."""
+    port: int = Field(8000, ge=1, le=65535)
+    host: str = "127.0.0.1"
+    allowed_hosts: Annotated[list[str], NoDecode] = ["localhost", "127.0.0.1", "[::1]"]
+    """Host names under which console and REST are reached."""
+    metrics_token: SecretStr | None = None
+    """Bearer token of `/metrics`. Unset: only loopback clients may read it."""
+    allow_upstreams: Annotated[list[str], NoDecode] = []
+    """`host:port` or CIDR of private upstreams that `custom` integrations may reach."""
+    trusted_proxies: Annotated[list[str], NoDecode] = []
+    """Addresses or CIDRs whose `X-Forwarded-For` is believed."""
+    credential_directory: Path | None = None
+    """The only folder that `file://` credential references may name."""
+    max_body_bytes: int = Field(20 * 1024 * 1024, ge=1024)
+    """Largest request body the proxy reads."""
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    upstream_connect_seconds: float = Field(5, gt=0)
+    upstream_first_byte_seconds: float = Field(300, gt=0)
+    upstream_idle_seconds: float = Field(120, gt=0)
+    upstream_total_seconds: float = Field(1800, gt=0)
+    sweep_grace_seconds: float = Field(15, gt=0)
+    """A worker unseen for this long has its open reservations charged."""
+    sweep_interval_seconds: float = Field(5, gt=0)
+
+    @field_validator("allowed_hosts", "allow_upstreams", "trusted_proxies", mode="before")
+    @classmethod
+    def split_list(cls, value: object) -> object:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (named["init_settings"], named["env_settings"], FileVariables(settings_cls))
+
+
+class FileVariables(EnvSettingsSource):
+    """Reads `NAME_FILE`, and for the two own secrets the file that `manage.py init` wrote."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        alias = field.validation_alias
+        name = alias.lower() if isinstance(alias, str) else f"{self.env_prefix}{field_name}".lower()
+        key = alias if isinstance(alias, str) else field_name
+        path = self.env_vars.get(f"{name}_file")
+        if path is None and field_name in ("secret_key", "master_key"):
+            written = PROJECT / "var" / "secrets" / field_name
+            path = str(written) if written.is_file() else None
+        if path is None:
+            return None, key, False
+        try:
+            return Path(path).read_text().strip(), key, False
+        except OSError as error:
+            raise BadEnvironment(f"{name.upper()}_FILE: cannot read {path}: {error.strerror}") from error
+
+
+@cache
+def environment() -> Environment:
+    """The environment of this process, read once. Raises `BadEnvironment` naming every bad variable."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0])
+            variable = name if name.isupper() else f"CUSTOMHOUSE_{name.upper()}"
+            lines.append(f"{variable}: {problem['msg']}")
+        raise BadEnvironment("Bad configuration:\n  " + "\n  ".join(lines)) from None

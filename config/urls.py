@@ -1,0 +1,11 @@
+"""Web routes: console, admin, REST, metrics. The data plane is dispatched before Django, in `config.asgi`."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("enforcement.urls")),
+    path("", include("monitoring.urls")),
+    path("", include("console.urls")),
+]

@@ -1,0 +1,87 @@
+"""Where the credential of a call comes from: the vault, or what a reference points to."""
+
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+
+from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, VaultError, unseal
+
+REFERENCE_SCHEMES = ("vault://", "env://", "file://")
+# A tenant names its references, so they reach only what the operator set aside for that.
+REFERENCE_VARIABLE_PREFIX = "CUSTOMHOUSE_CREDENTIAL_"
+
+
+class BadReference(VaultError):
+    """A credential reference cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """A credential as a process keeps it in memory: sealed or referenced, never plain."""
+
+    binding: Binding
+    reference: str = ""
+    sealed: Sealed | None = field(default=None, repr=False)
+
+
+@cache
+def master_key() -> MasterKey:
+    """The configured master key. Raises `MasterKeyMissing` or `VaultError`."""
+    secret = settings.ENVIRONMENT.master_key
+    if secret is None:
+        raise MasterKeyMissing
+    return MasterKey.parse(secret.get_secret_value())
+
+
+def open_credential(stored: StoredCredential) -> str:
+    """The plain credential. Raises `VaultError`; the message names no secret."""
+    if stored.sealed is not None:
+        return unseal(stored.sealed, binding=stored.binding, master=master_key())
+    return resolve(stored.reference)
+
+
+def check_reference(reference: str) -> None:
+    """Raise `BadReference` unless `reference` has a form that `resolve` can follow."""
+    if reference.startswith("vault://"):
+        raise BadReference("vault:// references are not available yet: use env:// or file://.")
+    if reference.startswith("env://"):
+        if not reference.removeprefix("env://").startswith(REFERENCE_VARIABLE_PREFIX):
+            raise BadReference(f"env:// may name variables that begin with {REFERENCE_VARIABLE_PREFIX}.")
+    elif reference.startswith("file://"):
+        _file_of(reference)
+    else:
+        raise BadReference("A reference begins with env:// or file://; give a key itself by standard input.")
+
+
+def resolve(reference: str) -> str:
+    """Follow `env://NAME` or `file://path`. Raises `BadReference`."""
+    check_reference(reference)
+    if reference.startswith("env://"):
+        value = os.environ.get(reference.removeprefix("env://"), "")
+    else:
+        try:
+            value = _file_of(reference).read_text().strip()
+        except OSError as error:
+            raise BadReference(f"{reference} cannot be read: {error.strerror}.") from None
+    if not value:
+        raise BadReference(f"{reference} is empty or not set.")
+    return value
+
+
+def _file_of(reference: str) -> Path:
+    folder = settings.ENVIRONMENT.credential_directory
+    if folder is None:
+        raise BadReference("file:// references need CUSTOMHOUSE_CREDENTIAL_DIRECTORY.")
+    path = Path(reference.removeprefix("file://")).resolve()
+    if not path.is_relative_to(Path(folder).resolve()):
+        raise BadReference("file:// references must lie in CUSTOMHOUSE_CREDENTIAL_DIRECTORY.")
+    return path
+
+
+def binding_of(*, tenant_id: UUID, integration_id: UUID, origin: str, version: int) -> Binding:
+    """What a credential of this integration and version is bound to."""
+    return Binding(tenant_id=tenant_id, integration_id=integration_id, origin=origin, version=version)

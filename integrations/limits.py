@@ -1,0 +1,101 @@
+"""Limits: versioned rows that are superseded, never edited."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import uuid7
+from accounts.models import Tenant, User
+from integrations.querysets import LimitQuerySet
+
+
+class LimitScope(models.TextChoices):
+    """Whose calls a limit counts."""
+
+    TENANT = "tenant"
+    INTEGRATION = "integration"
+    KEY = "key"
+
+
+class Metric(models.TextChoices):
+    """What a limit counts, and in which unit its amount is."""
+
+    COST = "cost", "cost (nano-USD)"
+    TOKENS = "tokens", "tokens (input and output)"
+    REQUESTS = "requests", "requests"
+    CONCURRENCY = "concurrency", "calls at the same time"
+
+
+class Period(models.TextChoices):
+    """Over which time a limit counts."""
+
+    MINUTE = "minute", "any 60 seconds"
+    DAY = "day", "calendar day"
+    MONTH = "month", "calendar month"
+    TOTAL = "total", "for ever"
+
+
+class Mode(models.TextChoices):
+    """What happens at the limit."""
+
+    STRICT = "strict", "refuse what might not fit"
+    SOFT = "soft", "warn only"
+
+
+class Limit(models.Model):
+    """One version of one limit. `limit_id` stays the same over its versions; usage belongs to it."""
+
+    limit_id = models.UUIDField(default=uuid7, editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="limits")
+    scope = models.CharField(max_length=16, choices=LimitScope)
+    integration = models.ForeignKey(
+        "integrations.Integration", on_delete=models.PROTECT, null=True, blank=True, related_name="limits"
+    )
+    key = models.ForeignKey(
+        "integrations.GatewayKey", on_delete=models.PROTECT, null=True, blank=True, related_name="limits"
+    )
+    metric = models.CharField(max_length=16, choices=Metric)
+    period = models.CharField(max_length=16, choices=Period)
+    amount = models.BigIntegerField(null=True, help_text="In the metric's unit; none: lifted.")
+    mode = models.CharField(max_length=16, choices=Mode, default=Mode.STRICT)
+    warn_percents = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)
+    author = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    reason = models.CharField(max_length=200, blank=True)
+    effective_from = models.DateTimeField()
+    superseded_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = LimitQuerySet.as_manager()
+
+    class Meta:
+        db_table = "cus_limits"
+        constraints = [
+            models.UniqueConstraint(fields=["limit_id", "version"], name="cus_limits_version_once"),
+            models.UniqueConstraint(
+                fields=["limit_id"], condition=Q(superseded_at=None), name="cus_limits_one_newest"
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "scope", "integration", "key", "metric", "period", "mode"],
+                condition=Q(superseded_at=None),
+                nulls_distinct=False,
+                name="cus_limits_one_of_a_kind",
+            ),
+            models.CheckConstraint(
+                condition=Q(scope="tenant", integration=None, key=None)
+                | Q(scope="integration", integration__isnull=False, key=None)
+                | Q(scope="key", integration=None, key__isnull=False),
+                name="cus_limits_scope_names_its_target",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount=None) | Q(amount__gte=0, amount__lt=2**62), name="cus_limits_amount"
+            ),
+            models.CheckConstraint(
+                condition=Q(metric="requests", period="minute")
+                | Q(metric="concurrency", period="total")
+                | Q(metric__in=["cost", "tokens"], period__in=["day", "month", "total"]),
+                name="cus_limits_metric_has_period",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.metric} per {self.period}: {self.amount}"

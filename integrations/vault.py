@@ -1,0 +1,131 @@
+"""Seals provider credentials: AES-256-GCM with a data key per credential, wrapped by a master key.
+
+The associated data names tenant, integration, origin and version, so a sealed credential that is moved to another
+row, or whose destination is changed, does not open.
+"""
+
+import base64
+import binascii
+import os
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+NONCE_BYTES = 12
+KEY_BYTES = 32
+CANARY = b"customhouse master key canary"
+
+
+class VaultError(Exception):
+    """A credential cannot be sealed or opened."""
+
+
+class MasterKeyMissing(VaultError):
+    """No master key is set: run `manage.py init`, or set CUSTOMHOUSE_MASTER_KEY or CUSTOMHOUSE_MASTER_KEY_FILE."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class CredentialDoesNotOpen(VaultError):
+    """The master key is another one, or the credential was moved or its destination changed."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKey:
+    """A key that wraps data keys; `id` tells which one wrapped a credential."""
+
+    id: str
+    material: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "MasterKey":
+        """Read base64 of 32 bytes. Raises `VaultError` for anything else, without repeating it."""
+        try:
+            material = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            raise VaultError("The master key is not base64.") from None
+        if len(material) != KEY_BYTES:
+            raise VaultError(f"The master key has {len(material)} bytes instead of {KEY_BYTES}.")
+        digest = hashes.Hash(hashes.SHA256())
+        digest.update(b"customhouse master key id" + material)
+        return cls(id=digest.finalize()[:6].hex(), material=material)
+
+    @staticmethod
+    def generate() -> str:
+        return base64.b64encode(os.urandom(KEY_BYTES)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a credential belongs to; it opens for exactly this."""
+
+    tenant_id: UUID
+    integration_id: UUID
+    origin: str
+    version: int
+
+    def associated_data(self) -> bytes:
+        return "\x1f".join(
+            ["customhouse/1", str(self.tenant_id), str(self.integration_id), self.origin, str(self.version)]
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed credential as it is stored."""
+
+    ciphertext: bytes
+    wrapped_key: bytes
+    master_key_id: str
+
+
+def seal(secret: str, *, binding: Binding, master: MasterKey) -> Sealed:
+    """Encrypt `secret` for `binding`."""
+    data_key = AESGCM.generate_key(bit_length=256)
+    context = binding.associated_data()
+    return Sealed(
+        ciphertext=_encrypt(data_key, secret.encode(), context),
+        wrapped_key=_encrypt(master.material, data_key, context),
+        master_key_id=master.id,
+    )
+
+
+def unseal(sealed: Sealed, *, binding: Binding, master: MasterKey) -> str:
+    """Decrypt a credential. Raises `CredentialDoesNotOpen`."""
+    context = binding.associated_data()
+    if sealed.master_key_id != master.id:
+        raise CredentialDoesNotOpen
+    data_key = _decrypt(master.material, sealed.wrapped_key, context)
+    return _decrypt(data_key, sealed.ciphertext, context).decode()
+
+
+def seal_canary(master: MasterKey) -> bytes:
+    """A known text under the master key: whoever opens it has the right key."""
+    return _encrypt(master.material, CANARY, b"customhouse/canary")
+
+
+def opens_canary(sealed: bytes, master: MasterKey) -> bool:
+    """Whether `master` is the key that sealed the canary."""
+    try:
+        return _decrypt(master.material, sealed, b"customhouse/canary") == CANARY
+    except CredentialDoesNotOpen:
+        return False
+
+
+def _encrypt(key: bytes, plain: bytes, context: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plain, context)
+
+
+def _decrypt(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    try:
+        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+    except InvalidTag:
+        raise CredentialDoesNotOpen from None

@@ -1,0 +1,46 @@
+"""How evidence announces itself: after commit, to whoever listens, knowing nobody."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.dispatch import Signal
+
+evidence_recorded = Signal()
+"""Sent with `facts`, a sequence of `UsageFact` and `DecisionFact`, from the thread that committed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFact:
+    """A usage row that is now durable."""
+
+    tenant_id: UUID
+    integration_id: UUID
+    provider: str
+    model: str
+    policy_result: str
+    dispatched: bool
+    tokens_in: int | None
+    tokens_out: int | None
+    token_classes: Mapping[str, int]
+    cost_nanos: int | None
+    quality: str
+    error_code: str | None
+    latency_ms: int | None
+    ttft_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFact:
+    """A decision that is now durable; `integration_id` is `None` where none was found."""
+
+    tenant_id: UUID
+    integration_id: UUID | None
+    result: str
+    code: str
+
+
+def announce(facts: Sequence[UsageFact | DecisionFact]) -> None:
+    """Tell the listeners; one that fails is logged and never reaches the evidence."""
+    if facts:
+        evidence_recorded.send_robust(sender=None, facts=facts)

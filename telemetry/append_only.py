@@ -1,0 +1,61 @@
+"""Rows that are written once: Python says no early, PostgreSQL says no for certain."""
+
+from typing import Any
+
+from django.db import models
+from django.db.migrations.operations import RunSQL
+
+
+class EvidenceChanged(Exception):
+    """Evidence is never edited: append a correction."""
+
+
+class AppendOnlyModel(models.Model):
+    """A row that can be added and read, and nothing else."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None and not self._state.adding:
+            raise EvidenceChanged(EvidenceChanged.__doc__)
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise EvidenceChanged(EvidenceChanged.__doc__)
+
+
+CREATE_FUNCTION = """
+CREATE OR REPLACE FUNCTION cus_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% on % refused: evidence is never edited', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+"""
+
+
+class AppendOnly(RunSQL):
+    """Guards a table against UPDATE, DELETE and TRUNCATE."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        # Row triggers do not see TRUNCATE, hence the second one.
+        super().__init__(
+            sql=CREATE_FUNCTION
+            + f"""
+CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION cus_refuse_change();
+CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION cus_refuse_change();
+""",
+            reverse_sql=f"""
+DROP TRIGGER {table}_no_change ON {table};
+DROP TRIGGER {table}_no_truncate ON {table};
+""",
+        )
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return self.__class__.__name__, [self.table], {}
+
+    def describe(self) -> str:
+        return f"Guard {self.table} against changes"
