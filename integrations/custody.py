@@ -1,14 +1,13 @@
 """Where the credential of a call comes from: the vault, or what a reference points to."""
 
 import os
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
 
-from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, VaultError, unseal
+from integrations.vault import Binding, MasterKey, MasterKeyMissing, StoredCredential, VaultError, unseal
 
 REFERENCE_SCHEMES = ("vault://", "env://", "file://")
 # A tenant names its references, so they reach only what the operator set aside for that.
@@ -17,15 +16,6 @@ REFERENCE_VARIABLE_PREFIX = "CUSTOMHOUSE_CREDENTIAL_"
 
 class BadReference(VaultError):
     """A credential reference cannot be used; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCredential:
-    """A credential as a process keeps it in memory: sealed or referenced, never plain."""
-
-    binding: Binding
-    reference: str = ""
-    sealed: Sealed | None = field(default=None, repr=False)
 
 
 @cache

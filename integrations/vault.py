@@ -86,6 +86,15 @@ class Sealed:
     master_key_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """A credential as a process keeps it in memory: sealed or referenced, never plain."""
+
+    binding: Binding
+    reference: str = ""
+    sealed: Sealed | None = field(default=None, repr=False)
+
+
 def seal(secret: str, *, binding: Binding, master: MasterKey) -> Sealed:
     """Encrypt `secret` for `binding`."""
     data_key = AESGCM.generate_key(bit_length=256)

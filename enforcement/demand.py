@@ -1,0 +1,60 @@
+"""What a call may use at most: asked before anything is known of its answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LEAST_INJECTED_OUTPUT = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The bound of one call.
+
+    `None` for tokens means no finite bound exists, and `unbounded_by` names why. `cost_at` gives the highest cost in
+    nano-USD at that many output tokens of one choice, or is `None` where the model has no price.
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    """Of one choice: the caller's cap, or the largest we would inject."""
+    choices: int = 1
+    cap_is_ours: bool = False
+    """The caller set no cap: under a strict limit the granted output is sent upstream as the cap."""
+    cost_at: Callable[[int], int] | None = None
+    output_within: Callable[[int], int] | None = None
+    """The most output tokens of one choice whose cost stays within so many nano-USD; may be negative."""
+    free: bool = False
+    """Nothing is metered, as in a list of models."""
+    unbounded_by: str | None = None
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.free or (self.input_tokens is not None and self.output_tokens is not None)
+
+    def tokens(self, output: int | None) -> int | None:
+        """Most tokens of the call at `output` tokens per choice."""
+        if self.free:
+            return 0
+        if self.input_tokens is None or output is None:
+            return None
+        return self.input_tokens + output * self.choices
+
+    def cost_nanos(self, output: int | None) -> int | None:
+        """Most nano-USD of the call at `output` tokens per choice."""
+        if self.free:
+            return 0
+        if self.cost_at is None or self.input_tokens is None or output is None:
+            return None
+        return self.cost_at(output)
+
+    def output_that_fits(self, tokens_left: int | None, nanos_left: int | None) -> int | None:
+        """The output to grant: all of it, or as much as fits where the cap is ours, but no less than the least."""
+        wanted = self.output_tokens
+        if wanted is None or not self.cap_is_ours or self.input_tokens is None:
+            return wanted
+        fits = wanted
+        if tokens_left is not None:
+            fits = min(fits, (tokens_left - self.input_tokens) // self.choices)
+        if nanos_left is not None and self.output_within is not None:
+            fits = min(fits, self.output_within(nanos_left))
+        return max(fits, min(LEAST_INJECTED_OUTPUT, wanted))

@@ -1,0 +1,152 @@
+"""A process's memory of configuration: no query on a hit, and never older than an admission allows.
+
+Caching is an economy here, not a rule: the admit transaction compares config versions, so a stale snapshot is
+found out and loaded again before anything is decided by it.
+"""
+
+import hmac
+from collections import OrderedDict
+from uuid import UUID
+
+from accounts.models import Tenant
+from integrations.custody import binding_of
+from integrations.limits import Limit
+from integrations.models import GatewayKey, Integration
+from integrations.snapshot import IntegrationSnapshot, KeySnapshot, LimitSnapshot, TenantSnapshot
+from integrations.vault import Sealed, StoredCredential
+
+UNKNOWN_KEYS_KEPT = 10_000
+
+
+class SnapshotStore:
+    """Snapshots by key and by tenant. Reads are for one thread (the event loop); loads may run in others."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, KeySnapshot] = {}
+        self._tenants: dict[UUID, TenantSnapshot] = {}
+        # Without a memory of unknown keys, guessing would cost a query each time.
+        self._unknown: OrderedDict[str, None] = OrderedDict()
+
+    def known(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """What is in memory of this key."""
+        key = self._keys.get(public_id)
+        if key is None:
+            return None
+        tenant = self._tenants.get(key.tenant_id)
+        return (tenant, key) if tenant is not None else None
+
+    def is_unknown(self, public_id: str) -> bool:
+        """Whether the store was asked before and has no such key."""
+        return public_id in self._unknown
+
+    def load(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """Read the key and its tenant from the database; `None` if there is no such key."""
+        rows = GatewayKey.objects.filter(public_id=public_id)
+        tenant_id = rows.values_list("tenant_id", flat=True).first()
+        if tenant_id is None:
+            self._remember_unknown(public_id)
+            return None
+        # The version is read before everything it vouches for: a change in between makes it too old, never too new.
+        tenant = load_tenant(tenant_id)
+        key = snapshot_of_key(rows.get())
+        self._tenants[tenant.id] = tenant
+        self._keys[public_id] = key
+        return tenant, key
+
+    def drop(self, tenant_id: UUID) -> None:
+        """Forget a tenant whose configuration changed."""
+        self._tenants.pop(tenant_id, None)
+        self._unknown.clear()
+
+    def drop_all(self) -> None:
+        """Forget everything, as after a time in which notifications could be missed."""
+        self._tenants.clear()
+        self._unknown.clear()
+
+    def _remember_unknown(self, public_id: str) -> None:
+        self._unknown[public_id] = None
+        if len(self._unknown) > UNKNOWN_KEYS_KEPT:
+            self._unknown.popitem(last=False)
+
+
+def matches(key: KeySnapshot, digest: bytes) -> bool:
+    """Whether the digest of a presented key is this key's, in constant time."""
+    return hmac.compare_digest(key.digest, digest)
+
+
+def load_tenant(tenant_id: UUID) -> TenantSnapshot:
+    """Read a tenant's configuration, its version first."""
+    tenant = Tenant.objects.get(pk=tenant_id)
+    integrations = (
+        Integration.objects.for_tenant(tenant_id).present().prefetch_related("credentials").order_by("name")
+    )
+    return TenantSnapshot(
+        id=tenant.pk,
+        config_version=tenant.config_version,
+        timezone=tenant.timezone,
+        suspended=tenant.suspended_at is not None,
+        integrations={row.name: snapshot_of_integration(row) for row in integrations},
+        limits=tuple(
+            snapshot_of_limit(row) for row in Limit.objects.for_tenant(tenant_id).in_force().order_by("limit_id")
+        ),
+    )
+
+
+def snapshot_of_integration(row: Integration) -> IntegrationSnapshot:
+    newest = max(row.credentials.all(), key=lambda credential: credential.version, default=None)
+    stored = None
+    if newest is not None:
+        sealed = None
+        if newest.ciphertext is not None and newest.wrapped_key is not None:
+            sealed = Sealed(bytes(newest.ciphertext), bytes(newest.wrapped_key), newest.master_key_id)
+        stored = StoredCredential(
+            # The integration's present origin, not the stored one: a re-pointed credential must not open.
+            binding=binding_of(
+                tenant_id=row.tenant_id,
+                integration_id=row.pk,
+                origin=row.origin,
+                version=newest.version,
+            ),
+            reference=newest.reference,
+            sealed=sealed,
+        )
+    return IntegrationSnapshot(
+        id=row.pk,
+        name=row.name,
+        provider_type=row.provider_type,
+        base_url=row.base_url,
+        status=row.status,
+        default_model=row.default_model,
+        max_output_tokens=row.max_output_tokens,
+        on_disconnect=row.on_disconnect,
+        credential=stored,
+    )
+
+
+def snapshot_of_limit(row: Limit) -> LimitSnapshot:
+    return LimitSnapshot(
+        limit_id=row.limit_id,
+        version=row.version,
+        scope=row.scope,
+        target_id=row.integration_id or row.key_id,
+        metric=row.metric,
+        period=row.period,
+        mode=row.mode,
+        amount=row.amount or 0,
+        warn_percents=tuple(row.warn_percents),
+    )
+
+
+def snapshot_of_key(row: GatewayKey) -> KeySnapshot:
+    return KeySnapshot(
+        id=row.pk,
+        tenant_id=row.tenant_id,
+        public_id=row.public_id,
+        digest=bytes(row.digest),
+        scopes=frozenset(row.scopes),
+        integration_ids=frozenset(row.integrations.values_list("pk", flat=True)),
+        allowed_models=frozenset(row.allowed_models),
+        expires_at=row.expires_at,
+        frozen=row.frozen_at is not None,
+        revoked=row.revoked_at is not None,
+    )
