@@ -20,15 +20,15 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CUSTOMHOUSE_", extra="ignore", frozen=True)
 
-    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     """PostgreSQL 15 to 18. Unset: an embedded server under `var/`."""
-    database_direct_url: SecretStr | None = Field(None, validation_alias="DATABASE_DIRECT_URL")
+    database_direct_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_DIRECT_URL")
     """Bypasses a transaction pooler for LISTEN and session locks; unset: `DATABASE_URL`."""
     secret_key: SecretStr | None = None
     """Signs sessions. Unset: `var/secrets/secret_key`, as `manage.py init` writes it."""
     master_key: SecretStr | None = None
     """Base64 of 32 bytes that wrap every stored credential. Unset: `var/secrets/master_key`."""
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     host: str = "127.0.0.1"
     allowed_hosts: Annotated[list[str], NoDecode] = ["localhost", "127.0.0.1", "[::1]"]
     """Host names under which console and REST are reached."""
@@ -40,16 +40,16 @@ class Environment(BaseSettings):
     """Addresses or CIDRs whose `X-Forwarded-For` is believed."""
     credential_directory: Path | None = None
     """The only folder that `file://` credential references may name."""
-    max_body_bytes: int = Field(20 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest request body the proxy reads."""
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    upstream_connect_seconds: float = Field(5, gt=0)
-    upstream_first_byte_seconds: float = Field(300, gt=0)
-    upstream_idle_seconds: float = Field(120, gt=0)
-    upstream_total_seconds: float = Field(1800, gt=0)
-    sweep_grace_seconds: float = Field(15, gt=0)
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    upstream_connect_seconds: float = Field(default=5, gt=0)
+    upstream_first_byte_seconds: float = Field(default=300, gt=0)
+    upstream_idle_seconds: float = Field(default=120, gt=0)
+    upstream_total_seconds: float = Field(default=1800, gt=0)
+    sweep_grace_seconds: float = Field(default=15, gt=0)
     """A worker unseen for this long has its open reservations charged."""
-    sweep_interval_seconds: float = Field(5, gt=0)
+    sweep_interval_seconds: float = Field(default=5, gt=0)
 
     @field_validator("allowed_hosts", "allow_upstreams", "trusted_proxies", mode="before")
     @classmethod

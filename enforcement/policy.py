@@ -119,7 +119,7 @@ def _unboundable(strict: Sequence[Standing], demand: Demand) -> Reason | None:
     if "cost" in metrics and not demand.free and demand.cost_at is None:
         return Reason(
             Code.MODEL_UNPRICED,
-            "This model has no price in the price book, and a strict cost limit admits only calls whose cost is bounded.",
+            "This model has no price in the price book, and a strict cost limit admits only calls of bounded cost.",
         )
     return None
 

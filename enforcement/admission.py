@@ -1,0 +1,298 @@
+"""Admits calls: decides under the locks of their windows, and writes what was decided."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from enforcement import locks
+from enforcement.entries import Admission, Asking, Hold, Stale
+from enforcement.policy import Decision, Standing, asked_of, decide, receipt_of
+from enforcement.slots import SlidingMinute
+from enforcement.windows import Span, WindowIds
+from integrations.snapshot import LimitSnapshot
+
+Outcome = Admission | Stale
+
+CLOCK_AND_VERSIONS = """
+SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s)
+"""
+INSERT_CALL_IDS = """
+INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at)
+SELECT tenant_id, call_id, 'proxy', %s FROM unnest(%s::uuid[], %s::uuid[]) AS call(tenant_id, call_id)
+"""
+DECISION_COLUMNS = (
+    ("tenant_id", "uuid"), ("call_id", "uuid"), ("integration_id", "uuid"), ("key_id", "uuid"), ("provider", "text"),
+    ("endpoint", "text"), ("model", "text"), ("stream", "boolean"), ("result", "text"), ("code", "text"),
+    ("reasons", "text"), ("limits", "text"), ("demand", "text"), ("price_version", "int"),
+    ("config_version", "bigint"), ("metadata", "text"),
+)  # fmt: skip
+DECISION_JSON = frozenset(["reasons", "limits", "demand", "metadata"])
+INSERT_DECISIONS = (
+    "INSERT INTO cus_enforcement_decisions ("  # noqa: S608 - names of our own
+    + ", ".join(name for name, _ in DECISION_COLUMNS)
+    + ", degraded, evaluated_at) SELECT "
+    + ", ".join(f"{name}::jsonb" if name in DECISION_JSON else name for name, _ in DECISION_COLUMNS)
+    + ", false, %s FROM unnest("
+    + ", ".join(f"%s::{kind}[]" for _, kind in DECISION_COLUMNS)
+    + ") AS made(" + ", ".join(name for name, _ in DECISION_COLUMNS) + ")"
+)  # fmt: skip
+INSERT_RESERVATIONS = """
+INSERT INTO cus_reservations (call_id, tenant_id, worker_id, windows, bound_tokens_in, bound_tokens_out,
+    bound_cost_nanos, created_at, expires_at)
+SELECT call_id, tenant_id, %s, windows::jsonb, bound_in, bound_out, bound_cost, %s, %s + make_interval(secs => %s)
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS made(call_id, tenant_id, windows, bound_in, bound_out, bound_cost)
+"""
+MOVE_HELD = """
+UPDATE cus_windows SET held = moved.held
+FROM unnest(%s::bigint[], %s::bigint[]) AS moved(id, held) WHERE cus_windows.id = moved.id
+"""
+MOVE_SLOTS = "UPDATE cus_windows SET slots = %s, spent = %s WHERE id = %s"
+
+
+class Window:
+    """A locked window, as this transaction moves it."""
+
+    __slots__ = ("held", "id", "minute", "moved", "spent")
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.id, self.spent, self.held = row[0], row[1], row[2]
+        self.minute = SlidingMinute(row[3]) if row[3] is not None else None
+        self.moved = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A decision of this transaction, on its way to its rows."""
+
+    asking: Asking
+    admission: Admission
+
+
+class Refusable(Exception):
+    """Some call would be refused, while settlements of these windows are still to be applied."""
+
+    def __init__(self, window_ids: set[int]) -> None:
+        super().__init__(window_ids)
+        self.window_ids = window_ids
+
+
+class Admissions:
+    """Admits batches on one connection in autocommit."""
+
+    def __init__(self, connection: psycopg.Connection[Any], *, reservation_seconds: float) -> None:
+        self.connection = connection
+        self.reservation_seconds = reservation_seconds
+        self.windows = WindowIds()
+        self.clock_ahead = timedelta()
+        """How far the store's clock is ahead of ours, as last seen."""
+
+    def admit(
+        self,
+        askings: Sequence[Asking],
+        *,
+        worker_id: int,
+        now: datetime,
+        may_be_lifted: Callable[[set[int]], bool],
+    ) -> list[Outcome]:
+        """Decide over `askings` in one transaction, in order.
+
+        `now` is the process's clock and only guesses which windows to lock; decisions go by the store's clock.
+        Where a limit refuses a call and `may_be_lifted` says of its windows that settlements are pending, raises
+        `Refusable` and leaves nothing behind.
+        """
+        guess = now + self.clock_ahead
+        spans = self._ensure_windows(askings, guess)
+        try:
+            outcomes, clock = self._decide_and_write(askings, spans, worker_id, may_be_lifted)
+        except BaseException:
+            if not self.connection.closed:
+                self.connection.rollback()
+            raise
+        self.clock_ahead = clock - now
+        return outcomes
+
+    def _ensure_windows(self, askings: Sequence[Asking], now: datetime) -> list[list[Span]]:
+        spans = [[self.windows.span_of(limit, asking.timezone, now) for limit in asking.limits] for asking in askings]
+        missing = [
+            (limit, asking.tenant_id, span)
+            for asking, row in zip(askings, spans, strict=True)
+            for limit, span in zip(asking.limits, row, strict=True)
+            if self.windows.known(span) is None
+        ]
+        if missing:
+            self.windows.ensure(self.connection, missing)
+        return spans
+
+    def _decide_and_write(
+        self,
+        askings: Sequence[Asking],
+        spans: list[list[Span]],
+        worker_id: int,
+        may_be_lifted: Callable[[set[int]], bool],
+    ) -> tuple[list[Outcome], datetime]:
+        ids = {self.windows.known(span) for row in spans for span in row}
+        locked, versions, now = self._lock(sorted(i for i in ids if i is not None), askings)
+        outcomes: list[Outcome] = []
+        made: list[Made] = []
+        refusable: set[int] = set()
+        for asking, row in zip(askings, spans, strict=True):
+            version = versions.get(asking.tenant_id, 0)
+            # A window that ended between guess and lock is a configuration of the past, too.
+            if version != asking.config_version or not all(span.holds(now) for span in row):
+                outcomes.append(Stale(version))
+                continue
+            windows = [locked[self.windows.known(span) or 0] for span in row]
+            admission = _decide_one(asking, windows, row, now)
+            if not admission.decision.result.goes_ahead and asking.hard_block is None:
+                refusable.update(window.id for window in windows)
+            outcomes.append(admission)
+            made.append(Made(asking, admission))
+        if refusable and may_be_lifted(refusable):
+            raise Refusable(refusable)
+        self._write(made, locked, worker_id, now)
+        return outcomes, now
+
+    def _lock(self, ids: list[int], askings: Sequence[Asking]) -> tuple[dict[int, Window], dict[UUID, int], datetime]:
+        connection = self.connection
+        tenants = list({asking.tenant_id for asking in askings})
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            rows = connection.execute(locks.LOCK_AND_READ_WINDOWS, [ids], binary=True)
+            clock = connection.execute(CLOCK_AND_VERSIONS, [tenants], binary=True)
+        locked = {row[0]: Window(row) for row in rows.fetchall()}
+        versions = clock.fetchall()
+        assert versions, "a tenant that asks exists"
+        return locked, {row[0]: row[1] for row in versions}, versions[0][2]
+
+    def _write(self, made: Sequence[Made], locked: Mapping[int, Window], worker_id: int, now: datetime) -> None:
+        moved = [window for window in locked.values() if window.moved]
+        connection = self.connection
+        with connection.pipeline():
+            if moved:
+                connection.execute(MOVE_HELD, [[window.id for window in moved], [window.held for window in moved]])
+                for window in moved:
+                    if window.minute is not None:
+                        connection.execute(MOVE_SLOTS, [window.minute.to_bytes(), window.spent, window.id])
+            admitted = [one for one in made if one.admission.decision.result.goes_ahead]
+            if admitted:
+                connection.execute(INSERT_RESERVATIONS, self._reservations(admitted, worker_id, now))
+            if made:
+                calls = [one.asking for one in made]
+                connection.execute(
+                    INSERT_CALL_IDS, [now, [call.tenant_id for call in calls], [call.call_id for call in calls]]
+                )
+                connection.execute(INSERT_DECISIONS, [now, *zip_columns([decision_row(one) for one in made])])
+            connection.execute("COMMIT")
+
+    def _reservations(self, admitted: Sequence[Made], worker_id: int, now: datetime) -> list[Any]:
+        rows = [reservation_row(one) for one in admitted]
+        return [worker_id, now, now, self.reservation_seconds, *zip_columns(rows)]
+
+
+def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span], now: datetime) -> Admission:
+    standings = [
+        _standing(limit, window, span, now) for limit, window, span in zip(asking.limits, windows, spans, strict=True)
+    ]
+    decision = decide(hard_block=asking.hard_block, standings=standings, demand=asking.demand, now=now)
+    output = decision.output_tokens
+    receipts = tuple(receipt_of(standing, asking.demand, output) for standing in standings)
+    if not decision.result.goes_ahead:
+        return Admission(decision, (), now, receipts)
+    holds = tuple(
+        hold
+        for limit, window in zip(asking.limits, windows, strict=True)
+        if (hold := _take(limit, window, asked_of(limit.metric, asking.demand, output) or 0)) is not None
+    )
+    _assert_strict_limits_hold(asking.limits, windows)
+    return Admission(decision, holds, now, receipts)
+
+
+def _standing(limit: LimitSnapshot, window: Window, span: Span, now: datetime) -> Standing:
+    if limit.metric != "requests":
+        return Standing(limit, window.spent, window.held, span.ends_at)
+    if window.minute is None:
+        window.minute = SlidingMinute(None)
+    window.minute.advance(int(now.timestamp()))
+    wait = window.minute.wait_for_room(limit.amount)
+    return Standing(limit, window.minute.total(), 0, None, wait)
+
+
+def _take(limit: LimitSnapshot, window: Window, asked: int) -> Hold | None:
+    window.moved = True
+    if limit.metric == "requests":
+        assert window.minute is not None, "a rate stands in a sliding minute"
+        window.minute.add()
+        window.spent += 1
+        return None
+    window.held += asked
+    return Hold(window.id, limit.metric, asked)
+
+
+def _assert_strict_limits_hold(limits: Sequence[LimitSnapshot], windows: Sequence[Window]) -> None:
+    for limit, window in zip(limits, windows, strict=True):
+        if limit.mode != "strict":
+            continue
+        if limit.metric == "requests":
+            used = window.minute.total() if window.minute is not None else 0
+        else:
+            used = window.held + (window.spent if limit.metric != "concurrency" else 0)
+        assert used <= limit.amount, f"admission above limit {limit.limit_id}"
+
+
+def bound_of(asking: Asking, decision: Decision) -> dict[str, Any]:
+    """The bound under which the call was decided, as the receipt tells it."""
+    demand, output = asking.demand, decision.output_tokens
+    return {
+        "tokens_in": demand.input_tokens,
+        "tokens_out": output * demand.choices if output is not None else None,
+        "cost_nanos": demand.cost_nanos(output),
+        "cap_is_ours": demand.cap_is_ours,
+    }
+
+
+def decision_row(made: Made) -> tuple[Any, ...]:
+    asking, decision = made.asking, made.admission.decision
+    encode = msgspec.json.encode
+    return (
+        asking.tenant_id,
+        asking.call_id,
+        asking.integration_id,
+        asking.key_id,
+        asking.provider,
+        asking.endpoint,
+        asking.model,
+        asking.stream,
+        decision.result.value,
+        decision.code.value,
+        encode([reason.to_json() for reason in decision.reasons]).decode(),
+        encode(made.admission.receipts).decode(),
+        encode(bound_of(asking, decision)).decode(),
+        asking.price_version,
+        asking.config_version,
+        encode(asking.metadata).decode(),
+    )
+
+
+def reservation_row(made: Made) -> tuple[Any, ...]:
+    asking = made.asking
+    bound = bound_of(asking, made.admission.decision)
+    holds = [[hold.window_id, hold.metric, hold.amount] for hold in made.admission.holds]
+    return (
+        asking.call_id,
+        asking.tenant_id,
+        msgspec.json.encode(holds).decode(),
+        bound["tokens_in"],
+        bound["tokens_out"],
+        bound["cost_nanos"],
+    )
+
+
+def zip_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows as columns, the form in which `unnest` takes them."""
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,79 @@
+"""What goes into the ledger and what comes out: plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from enforcement.demand import Demand
+from enforcement.policy import Decision, Reason
+from integrations.snapshot import LimitSnapshot
+from telemetry.entries import UsageEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A call that asks to go ahead, as one config version of its tenant sees it."""
+
+    call_id: UUID
+    tenant_id: UUID
+    config_version: int
+    timezone: str
+    integration_id: UUID | None
+    key_id: UUID
+    provider: str
+    endpoint: str
+    model: str
+    stream: bool
+    limits: tuple[LimitSnapshot, ...]
+    demand: Demand
+    hard_block: Reason | None = None
+    price_version: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a call holds in one window, in the metric's unit."""
+
+    window_id: int
+    metric: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A decision that is durable. `holds` are to be settled if it goes ahead."""
+
+    decision: Decision
+    holds: tuple[Hold, ...]
+    decided_at: datetime
+    receipts: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The tenant's configuration has changed: load it again and ask again. Nothing was decided."""
+
+    config_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a call ended, and what it held until then."""
+
+    usage: UsageEntry
+    holds: tuple[Hold, ...]
+
+    def spent_of(self, metric: str) -> int:
+        """What the call adds to a window of `metric`."""
+        if metric == "cost":
+            return self.usage.cost_nanos or 0
+        if metric == "tokens":
+            return (self.usage.tokens_in or 0) + (self.usage.tokens_out or 0)
+        return 0
+
+
+class LedgerUnavailable(Exception):
+    """The evidence cannot be written now, so nothing may be admitted."""

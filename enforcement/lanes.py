@@ -1,0 +1,138 @@
+"""Group commit: whatever is pending shares the next transaction, so the cost of a call falls as load rises."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from enforcement.locks import LANE_OPTIONS
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+LARGEST_BATCH = 256
+RECONNECT_SECONDS = 0.2
+
+
+def connect(url: str, name: str) -> psycopg.Connection[Any]:
+    """A connection for ledger transactions: autocommit, statements prepared at once, short timeouts."""
+    connection = psycopg.connect(
+        url, autocommit=True, prepare_threshold=0, options=LANE_OPTIONS, application_name=f"customhouse {name}"
+    )
+    # Ledger batches have one shape, so the plan for any is the plan for all.
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    return connection
+
+
+class Lane(Generic[Item]):
+    """A queue and the thread that works it off in batches.
+
+    `work` gets a batch and must not raise for what it can answer itself; what it raises goes to `failed`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[list[Item]], None],
+        failed: Callable[[list[Item], Exception], None],
+        *,
+        linger_seconds: float = 0,
+    ) -> None:
+        self._work = work
+        self._failed = failed
+        self._linger = linger_seconds
+        self._queue: deque[Item] = deque()
+        self._busy: list[Item] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"ledger-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        with self._changed:
+            self._queue.append(item)
+            self._changed.notify()
+
+    def put_back(self, items: list[Item]) -> None:
+        """Return claimed items to the head of the queue."""
+        with self._changed:
+            self._queue.extendleft(reversed(items))
+            self._changed.notify()
+
+    def has(self, wanted: Callable[[Item], bool]) -> bool:
+        """Whether a matching item is queued or running."""
+        with self._changed:
+            return any(wanted(item) for item in self._busy) or any(wanted(item) for item in self._queue)
+
+    def claim(self, wanted: Callable[[Item], bool], *, patience_seconds: float) -> list[Item]:
+        """Take matching items out of the queue, after waiting for a running batch that holds any."""
+        deadline = time.monotonic() + patience_seconds
+        with self._changed:
+            while any(wanted(item) for item in self._busy) and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            claimed = [item for item in self._queue if wanted(item)]
+            if claimed:
+                self._queue = deque(item for item in self._queue if not wanted(item))
+        return claimed
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Wait until nothing is queued or running; whether that came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and not self._busy, seconds)
+
+    def stop(self, seconds: float) -> None:
+        """Work off what is queued, then end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._stopping:
+                    self._changed.wait()
+                if not self._queue:
+                    return
+            if self._linger and not self._stopping:
+                time.sleep(self._linger)
+            with self._changed:
+                count = min(len(self._queue), LARGEST_BATCH)
+                batch = [self._queue.popleft() for _ in range(count)]
+                self._busy = batch
+            try:
+                if batch:
+                    self._work(batch)
+            except Exception as error:  # noqa: BLE001 - the lane must outlive whatever one batch did
+                self._failed(batch, error)
+            finally:
+                with self._changed:
+                    self._busy = []
+                    self._changed.notify_all()
+
+
+class Line:
+    """A lane's connection: made when first needed, made again when it broke."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def open(self) -> psycopg.Connection[Any]:
+        """The live connection. Raises `psycopg.OperationalError`."""
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self._connection = connect(self._url, self._name)
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            self._connection.close()
+        self._connection = None

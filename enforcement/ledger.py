@@ -1,0 +1,198 @@
+"""The ledger of one process: admissions go at once, settlements wait a moment for company."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from enforcement.admission import Admissions, Outcome, Refusable
+from enforcement.entries import Asking, LedgerUnavailable, Settlement, Stale
+from enforcement.lanes import Lane, Line
+from enforcement.presence import Presence
+from enforcement.settlement import settle
+from enforcement.sweeper import Sweeper
+from telemetry.announcements import DecisionFact, announce
+from telemetry.entries import clean
+
+logger = logging.getLogger(__name__)
+
+SETTLE_LINGER_SECONDS = 0.01
+CLAIM_PATIENCE_SECONDS = 2.0
+SETTLE_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """`direct_url` must bypass a transaction pooler. Seconds are the operator's configuration."""
+
+    url: str
+    direct_url: str
+    reservation_seconds: float
+    sweep_interval_seconds: float
+    sweep_grace_seconds: float
+
+
+@dataclass(slots=True)
+class Pending:
+    """A call that waits for its decision."""
+
+    asking: Asking
+    answer: "Future[Outcome]" = field(default_factory=Future)
+
+
+class Ledger:
+    """Admits and settles. One per process; every method may be called from any thread."""
+
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        *,
+        on_config: Callable[[str], None] = lambda payload: None,
+        on_reconnect: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._admit_line = Line(settings.url, "admit")
+        self._settle_line = Line(settings.url, "settle")
+        self._admissions: Admissions | None = None
+        self._stopping = threading.Event()
+        self._presence = Presence(settings.direct_url, on_config=on_config, on_reconnect=on_reconnect)
+        self._sweeper = Sweeper(
+            settings.direct_url,
+            interval_seconds=settings.sweep_interval_seconds,
+            grace_seconds=settings.sweep_grace_seconds,
+            announce=_announce_settled,
+        )
+        self._admit_lane: Lane[Pending] = Lane("admit", self._admit, self._not_admitted)
+        self._settle_lane: Lane[Settlement] = Lane(
+            "settle", self._settle, self._not_settled, linger_seconds=SETTLE_LINGER_SECONDS
+        )
+
+    def start(self) -> None:
+        """Open the lanes; does not wait for the database."""
+        for part in (self._presence, self._sweeper, self._admit_lane, self._settle_lane):
+            part.start()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until calls can be admitted; whether that came in time."""
+        return self._presence.wait_ready(seconds)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._presence.worker_id is not None
+
+    def admit(self, asking: Asking) -> "Future[Outcome]":
+        """Ask for a call. The answer is durable when it comes; it raises `LedgerUnavailable`."""
+        pending = Pending(asking)
+        self._admit_lane.put(pending)
+        return pending.answer
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write how a call ended. Returns at once; retried until it is durable or the process ends."""
+        self._settle_lane.put(Settlement(clean(settlement.usage), settlement.holds))
+
+    def flush(self, seconds: float = 10) -> bool:
+        """Wait until every settlement given so far is durable; whether that came in time."""
+        return self._settle_lane.wait_until_empty(seconds)
+
+    def stop(self, seconds: float = 10) -> None:
+        """Finish what is queued, then give up this worker's presence."""
+        self._admit_lane.stop(seconds)
+        self._stopping.set()
+        self._settle_lane.stop(seconds)
+        self._sweeper.stop()
+        self._presence.stop()
+        self._admit_line.close()
+        self._settle_line.close()
+
+    def _admit(self, batch: list[Pending]) -> None:
+        worker_id = self._presence.worker_id
+        if worker_id is None:
+            raise LedgerUnavailable
+        connection = self._admit_line.open()
+        if self._admissions is None or self._admissions.connection is not connection:
+            self._admissions = Admissions(connection, reservation_seconds=self._settings.reservation_seconds)
+        try:
+            outcomes = self._decide(self._admissions, batch, worker_id)
+        except (psycopg.DataError, psycopg.IntegrityError):
+            if len(batch) == 1:
+                raise
+            # One poisoned row must not refuse its neighbours.
+            for pending in batch:
+                try:
+                    self._admit([pending])
+                except Exception as error:  # noqa: BLE001 - each caller gets its own answer
+                    self._not_admitted([pending], error)
+            return
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            pending.answer.set_result(outcome)
+        _announce_decided(batch, outcomes)
+
+    def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
+        askings = [pending.asking for pending in batch]
+        now = datetime.now(UTC)
+        try:
+            return admissions.admit(askings, worker_id=worker_id, now=now, may_be_lifted=self._has_settlements)
+        except Refusable as refusable:
+            self._settle_now(admissions.connection, refusable.window_ids)
+        return admissions.admit(askings, worker_id=worker_id, now=now, may_be_lifted=lambda windows: False)
+
+    def _has_settlements(self, windows: set[int]) -> bool:
+        return self._settle_lane.has(lambda item: any(hold.window_id in windows for hold in item.holds))
+
+    def _settle_now(self, connection: psycopg.Connection[Any], windows: set[int]) -> None:
+        """What this process has finished but not yet settled must not refuse anybody."""
+        claimed = self._settle_lane.claim(
+            lambda item: any(hold.window_id in windows for hold in item.holds),
+            patience_seconds=CLAIM_PATIENCE_SECONDS,
+        )
+        if not claimed:
+            return
+        try:
+            settled = settle(connection, claimed)
+        except BaseException:
+            self._settle_lane.put_back(claimed)
+            raise
+        _announce_settled(settled)
+
+    def _not_admitted(self, batch: list[Pending], error: Exception) -> None:
+        if not isinstance(error, LedgerUnavailable):
+            logger.warning("%d admissions failed: %s", len(batch), type(error).__name__, exc_info=error)
+        if isinstance(error, psycopg.OperationalError):
+            # The commit may have happened all the same: then these calls hold what nobody will settle.
+            self._sweeper.disown([pending.asking.call_id for pending in batch])
+        for pending in batch:
+            if not pending.answer.done():
+                pending.answer.set_exception(LedgerUnavailable())
+
+    def _settle(self, batch: list[Settlement]) -> None:
+        _announce_settled(settle(self._settle_line.open(), batch))
+
+    def _not_settled(self, batch: list[Settlement], error: Exception) -> None:
+        logger.warning("%d settlements will be repeated: %s", len(batch), type(error).__name__, exc_info=error)
+        if not self._stopping.is_set():
+            self._stopping.wait(SETTLE_RETRY_SECONDS)
+            self._settle_lane.put_back(batch)
+
+
+def _announce_settled(settled: list[Settlement]) -> None:
+    announce([settlement.usage.fact() for settlement in settled])
+
+
+def _announce_decided(batch: list[Pending], outcomes: list[Outcome]) -> None:
+    announce(
+        [
+            DecisionFact(
+                tenant_id=pending.asking.tenant_id,
+                integration_id=pending.asking.integration_id,
+                result=outcome.decision.result.value,
+                code=outcome.decision.code.value,
+            )
+            for pending, outcome in zip(batch, outcomes, strict=True)
+            if not isinstance(outcome, Stale)
+        ]
+    )

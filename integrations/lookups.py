@@ -1,0 +1,52 @@
+"""What the commands of this app share: finding rows by name, and the errors an operator can cause."""
+
+from accounts.commands import CommandFailed
+from accounts.models import Tenant
+from integrations.key_services import KeyIsRevoked
+from integrations.limits import Limit
+from integrations.models import GatewayKey, Integration
+from integrations.services import CredentialRequired, TransitionRefused
+from integrations.vault import VaultError
+
+EXPECTED = (VaultError, CredentialRequired, TransitionRefused, KeyIsRevoked)
+SAYINGS = {
+    "cus_integrations_name_once": "The tenant already has an integration of that name.",
+    "cus_limits_metric_has_period": (
+        "Requests are counted per minute, concurrency in total, cost and tokens per day, month or in total."
+    ),
+    "cus_limits_amount": "The amount is too large.",
+    "cus_limits_scope_names_its_target": "The scope and what it names do not fit together.",
+}
+
+
+def integration_of(tenant: Tenant, name: str) -> Integration:
+    """The tenant's integration of that name. Raises `CommandFailed`."""
+    found = Integration.objects.for_tenant(tenant.pk).present().filter(name=name).first()
+    if found is None:
+        raise CommandFailed(f"`{tenant.slug}` has no integration `{name}`.", code="not_found")
+    return found
+
+
+def key_of(tenant: Tenant, public_id: str) -> GatewayKey:
+    """The tenant's gateway key with that public id (or `cush_<public id>`). Raises `CommandFailed`."""
+    short = public_id.removeprefix("cush_")
+    if "_" in short:
+        # A whole key in an argument has been seen by others already: say so without repeating it.
+        raise CommandFailed("Name a key by its public id, never by the key itself.", code="secret_in_argument")
+    found = GatewayKey.objects.for_tenant(tenant.pk).filter(public_id=short).first()
+    if found is None:
+        raise CommandFailed(f"`{tenant.slug}` has no gateway key `{short}`.", code="not_found")
+    return found
+
+
+def limit_of(tenant: Tenant, limit_id: str) -> Limit:
+    """The newest version of the tenant's limit. Raises `CommandFailed`."""
+    found = (
+        Limit.objects.for_tenant(tenant.pk)
+        .filter(limit_id=limit_id, superseded_at=None)
+        .select_related("integration", "key", "author")
+        .first()
+    )
+    if found is None:
+        raise CommandFailed(f"`{tenant.slug}` has no limit `{limit_id}`.", code="not_found")
+    return found

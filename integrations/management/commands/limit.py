@@ -1,0 +1,183 @@
+"""A customer's limits: set, list, show, history, lift.
+
+An amount of cost is a decimal number of US dollars with at most nine decimals, which is exact to the nano-dollar;
+every other amount is a whole number.
+"""
+
+import argparse
+import re
+from decimal import Decimal
+
+from django.utils import timezone
+
+from accounts.commands import (
+    FOR_TENANT,
+    CommandFailed,
+    Exit,
+    Options,
+    VerbCommand,
+    argument,
+    tenant_named,
+    verb,
+    words,
+)
+from accounts.models import Tenant
+from accounts.printing import Record
+from integrations.limit_services import set_limit
+from integrations.limits import Limit, LimitScope, Metric, Mode, Period
+from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of, limit_of
+
+NANOS = 10**9
+LARGEST = 2**62
+REASON = argument("--reason", default="", help="Kept with the version.")
+ONLY_PERIOD = {Metric.REQUESTS: Period.MINUTE, Metric.CONCURRENCY: Period.TOTAL}
+UNITS = {Metric.COST: "USD", Metric.TOKENS: "tokens", Metric.REQUESTS: "requests", Metric.CONCURRENCY: "calls"}
+
+
+def percents(text: str) -> list[int]:
+    """`80,95` as whole percents, for argparse."""
+    if not all(re.fullmatch(r"[1-9][0-9]?", word) for word in words(text)):
+        raise argparse.ArgumentTypeError("percents are whole numbers from 1 to 99, like 80,95")
+    return [int(word) for word in words(text)]
+
+
+LIMIT = argument("--limit", required=True, metavar="ID", help="As `limit list` shows it.")
+
+
+class Command(VerbCommand):
+    help = "A customer's limits: set, list, show, history, lift."
+    expected = EXPECTED
+    sayings = SAYINGS
+
+    @verb(
+        "set",
+        "Set a limit, or give it another amount; what was used stays used.",
+        FOR_TENANT,
+        argument("--scope", required=True, choices=LimitScope.values, help="Whose calls are counted."),
+        argument("--integration", metavar="NAME", help="With scope `integration`."),
+        argument("--key", metavar="PUBLIC_ID", help="With scope `key`."),
+        argument("--metric", required=True, choices=Metric.values),
+        argument("--period", choices=Period.values, help="Requests: minute. Concurrency: total. Else month."),
+        argument("--amount", required=True, help="Cost: US dollars, like 5 or 0.25. Else a whole number."),
+        argument("--mode", choices=Mode.values, default=Mode.STRICT.value),
+        argument("--warn-percents", type=percents, default=[], metavar="A,B", help="Warn above these."),
+        REASON,
+    )
+    def write(self, options: Options) -> Record:
+        tenant = tenant_named(options.tenant)
+        check_target(options)
+        limit = set_limit(
+            tenant=tenant,
+            scope=options.scope,
+            integration=integration_of(tenant, options.integration) if options.integration else None,
+            key=key_of(tenant, options.key) if options.key else None,
+            metric=options.metric,
+            period=options.period or ONLY_PERIOD.get(options.metric, Period.MONTH),
+            amount=amount_of(options.amount, options.metric),
+            mode=options.mode,
+            warn_percents=options.warn_percents,
+            reason=options.reason,
+            now=timezone.now(),
+        )
+        return record_of(limit)
+
+    @verb("list", "List the limits in force.", FOR_TENANT)
+    def listing(self, options: Options) -> list[Record]:
+        limits = Limit.objects.for_tenant(tenant_named(options.tenant).pk).in_force()
+        rows = limits.select_related("integration", "key").order_by("scope", "metric", "period", "limit_id")
+        shown = ("limit_id", "scope", "of", "metric", "period", "amount", "unit", "mode", "version")
+        return [{field: record_of(row)[field] for field in shown} for row in rows]
+
+    @verb("show", "Show one limit as it stands.", FOR_TENANT, LIMIT)
+    def detail(self, options: Options) -> Record:
+        return record_of(limit_of(tenant_named(options.tenant), options.limit))
+
+    @verb("history", "Show all versions of a limit, the newest first.", FOR_TENANT, LIMIT)
+    def history(self, options: Options) -> list[Record]:
+        return history_of(tenant_named(options.tenant), options.limit)
+
+    @verb("lift", "Lift a limit; its history stays.", FOR_TENANT, LIMIT, REASON)
+    def lift(self, options: Options) -> Record:
+        tenant = tenant_named(options.tenant)
+        limit = limit_of(tenant, options.limit)
+        if limit.amount is None:
+            raise CommandFailed("This limit is lifted already.", code="lifted")
+        lifted = set_limit(
+            tenant=tenant,
+            scope=limit.scope,
+            integration=limit.integration,
+            key=limit.key,
+            metric=limit.metric,
+            period=limit.period,
+            mode=limit.mode,
+            amount=None,
+            reason=options.reason,
+            now=timezone.now(),
+        )
+        return record_of(lifted)
+
+
+def history_of(tenant: Tenant, limit_id: str) -> list[Record]:
+    """All versions of the limit, newest first. Raises `CommandFailed`."""
+    limit = limit_of(tenant, limit_id)
+    versions = Limit.objects.for_tenant(tenant.pk).filter(limit_id=limit.limit_id)
+    shown = ("version", "amount", "unit", "mode", "reason", "author", "effective_from", "superseded_at")
+    rows = versions.select_related("integration", "key", "author").order_by("-version")
+    return [{field: record_of(row)[field] for field in shown} for row in rows]
+
+
+def check_target(options: Options) -> None:
+    """Raise `CommandFailed` unless the scope and what it names fit."""
+    given = {name for name in ("integration", "key") if getattr(options, name)}
+    wanted = set() if options.scope == LimitScope.TENANT else {options.scope}
+    if given != wanted:
+        needs = f"--{options.scope} and nothing else" if wanted else "neither --integration nor --key"
+        raise CommandFailed(f"Scope `{options.scope}` needs {needs}.", code="usage", status=Exit.USAGE)
+
+
+def amount_of(text: str, metric: str) -> int:
+    """The amount in the metric's unit, cost in nano-USD. Raises `CommandFailed`."""
+    if metric == Metric.COST:
+        if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", text):
+            raise CommandFailed(
+                f"`{text}` is not an amount of US dollars like 5 or 0.25 (at most nine decimals, no sign).",
+                code="usage",
+                status=Exit.USAGE,
+            )
+        amount = int(Decimal(text) * NANOS)
+    elif re.fullmatch(r"[0-9]{1,18}", text):
+        amount = int(text)
+    else:
+        raise CommandFailed(f"`{text}` is not a whole number.", code="usage", status=Exit.USAGE)
+    if amount >= LARGEST:
+        raise CommandFailed(f"`{text}` is too large.", code="usage", status=Exit.USAGE)
+    return amount
+
+
+def shown_amount(amount: int | None, metric: str) -> str | int | None:
+    """The amount as `amount_of` reads it."""
+    if amount is None or metric != Metric.COST:
+        return amount
+    whole, rest = divmod(amount, NANOS)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def record_of(limit: Limit) -> dict[str, object]:
+    """A version of a limit as commands show it."""
+    target = limit.integration.name if limit.integration else limit.key.public_id if limit.key else None
+    return {
+        "limit_id": limit.limit_id,
+        "version": limit.version,
+        "scope": limit.scope,
+        "of": target,
+        "metric": limit.metric,
+        "period": limit.period,
+        "amount": shown_amount(limit.amount, limit.metric),
+        "unit": UNITS[Metric(limit.metric)],
+        "mode": limit.mode,
+        "warn_percents": limit.warn_percents,
+        "reason": limit.reason or None,
+        "author": str(limit.author) if limit.author else None,
+        "effective_from": limit.effective_from,
+        "superseded_at": limit.superseded_at,
+    }
