@@ -141,9 +141,16 @@ def test_every_fault_plays_to_its_end(upstream: Upstream, name: str, stream: boo
         assert b'"usage": {"prompt_tokens": 18' not in received
 
 
-def test_a_reset_is_a_reset(upstream: Upstream) -> None:
-    with pytest.raises(ConnectionResetError):
-        post(upstream, "/fault/reset-before/v1/chat/completions", CHAT)
+@pytest.mark.parametrize(("fault", "is_reset"), [("reset-before", True), ("close-before", False)])
+def test_a_reset_is_not_a_close(upstream: Upstream, fault: str, is_reset: bool) -> None:
+    with socket.create_connection(("127.0.0.1", upstream.port), timeout=10) as peer:
+        peer.sendall(f"POST /fault/{fault}/v1/messages HTTP/1.1\r\n\r\n".encode())
+        try:
+            assert peer.recv(1) == b""
+            was_reset = False
+        except ConnectionResetError:
+            was_reset = True
+    assert was_reset is is_reset
 
 
 def test_a_redirect_leads_to_the_second_port(upstream: Upstream) -> None:
