@@ -1,0 +1,12 @@
+"""The project's settings with secrets of the tests' own."""
+
+import base64
+import os
+
+os.environ.setdefault("CUSTOMHOUSE_SECRET_KEY", "only-for-tests-" + "0123456789abcdef" * 3)
+os.environ.setdefault("CUSTOMHOUSE_MASTER_KEY", base64.b64encode(b"only for tests, 32 bytes in all.").decode())
+
+from config.settings import *  # noqa: F403
+
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
