@@ -42,9 +42,7 @@ DATABASES = {
         ENVIRONMENT.database_url.get_secret_value() if ENVIRONMENT.database_url else postgres.dsn(PROJECT)
     )
 }
-DATABASE_DIRECT_URL = (
-    ENVIRONMENT.database_direct_url.get_secret_value() if ENVIRONMENT.database_direct_url else None
-)
+DATABASE_DIRECT_URL = ENVIRONMENT.database_direct_url.get_secret_value() if ENVIRONMENT.database_direct_url else None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "console:login"
@@ -67,6 +65,7 @@ INSTALLED_APPS = [
     "proxy",
     "console",
     "monitoring",
+    "config",
 ]
 
 MIDDLEWARE = [

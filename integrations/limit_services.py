@@ -68,7 +68,8 @@ def set_limit(
         limit.limit_id, limit.version = before.limit_id, before.version + 1
         before.superseded_at = now
         before.save(update_fields=["superseded_at"])
-    limit.full_clean()
+    # A lifted limit has no amount, which forms would take for a forgotten one.
+    limit.full_clean(exclude=["amount"] if amount is None else None)
     limit.save()
     touch_config(tenant.pk)
     return limit

@@ -24,7 +24,7 @@ from integrations.custody import check_reference
 from integrations.limit_services import CLASSIC, classic_limits, set_classic_limit
 from integrations.lookups import EXPECTED, SAYINGS, integration_of
 from integrations.models import DEFAULT_MAX_OUTPUT_TOKENS, Integration, OnDisconnect
-from integrations.providers import ProviderType
+from integrations.providers import PROVIDERS, SANDBOX_ORIGIN, ProviderType
 from integrations.services import (
     create_integration,
     delete_integration,
@@ -77,7 +77,7 @@ class Command(VerbCommand):
                 name=options.name,
                 provider_type=options.type,
                 credential=credential,
-                base_url=options.base_url,
+                base_url=options.base_url or standard_url_of(options.type),
                 default_model=options.default_model,
                 max_output_tokens=options.max_output_tokens,
                 on_disconnect=options.on_disconnect,
@@ -138,6 +138,15 @@ class Command(VerbCommand):
 
     def _named(self, options: Options) -> Integration:
         return integration_of(tenant_named(options.tenant), options.name)
+
+
+def standard_url_of(provider_type: str) -> str:
+    """Where the provider is reached by everyone. Raises `CommandFailed` where there is no such place."""
+    provider = PROVIDERS[ProviderType(provider_type)]
+    url = SANDBOX_ORIGIN if provider.type == ProviderType.SANDBOX else provider.base_url
+    if url is None:
+        raise CommandFailed(f"Type `{provider_type}` needs --base-url.", code="usage", status=Exit.USAGE)
+    return url
 
 
 def credential_from(options: Options) -> str | None:

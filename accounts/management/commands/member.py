@@ -1,0 +1,81 @@
+"""People of a customer: add, list, remove."""
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.validators import validate_email
+
+from accounts.commands import (
+    FOR_TENANT,
+    CommandFailed,
+    Options,
+    VerbCommand,
+    argument,
+    one_of,
+    secret_arguments,
+    secret_from,
+    tenant_named,
+    verb,
+)
+from accounts.models import Membership, Role, User
+from accounts.printing import Record
+from accounts.services import add_member
+
+EMAIL = argument("--email", required=True)
+
+
+class Command(VerbCommand):
+    help = "People of a customer: add, list, remove."
+
+    @verb(
+        "add",
+        "Give a person a role; an unknown address becomes a new person, who signs in with the password.",
+        FOR_TENANT,
+        EMAIL,
+        argument("--role", choices=Role.values, default=Role.VIEWER.value),
+        one_of(*secret_arguments("password", "the new person's password")),
+    )
+    def add(self, options: Options) -> Record:
+        validate_email(options.email)
+        tenant = tenant_named(options.tenant)
+        password = secret_from(options, "password")
+        known = User.objects.filter(email__iexact=options.email).exists()
+        if known and password:
+            raise CommandFailed(
+                f"{options.email} is known and keeps the password: leave it out, or use `changepassword`.",
+                code="person_exists",
+            )
+        if password:
+            validate_password(password)
+        membership = add_member(tenant=tenant, email=options.email, role=Role(options.role), password=password)
+        if not known and not password:
+            self.note("Without a password this person cannot sign in: set one with `changepassword`.")
+        return record_of(membership)
+
+    @verb("list", "List a customer's people.", FOR_TENANT)
+    def listing(self, options: Options) -> list[Record]:
+        memberships = Membership.objects.for_tenant(tenant_named(options.tenant)).select_related("user", "tenant")
+        return [record_of(membership) for membership in memberships.order_by("user__email")]
+
+    @verb("remove", "Take a person's role away; the person stays known.", FOR_TENANT, EMAIL)
+    def remove(self, options: Options) -> Record:
+        membership = (
+            Membership.objects.for_tenant(tenant_named(options.tenant))
+            .select_related("user", "tenant")
+            .filter(user__email__iexact=options.email)
+            .first()
+        )
+        if membership is None:
+            raise CommandFailed(f"{options.email} has no role at `{options.tenant}`.", code="not_found")
+        removed = record_of(membership)
+        membership.delete()
+        return removed
+
+
+def record_of(membership: Membership) -> Record:
+    """A person's role as commands show it."""
+    return {
+        "tenant": membership.tenant.slug,
+        "email": membership.user.email,
+        "role": membership.role,
+        "can_sign_in": membership.user.is_active and membership.user.has_usable_password(),
+        "created_at": membership.created_at,
+    }

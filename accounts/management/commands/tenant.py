@@ -1,0 +1,78 @@
+"""Customers: create, list, show, change."""
+
+from django.db import transaction
+from django.db.models import Count
+from django.utils import timezone
+from django.utils.text import slugify
+
+from accounts.commands import FOR_TENANT, CommandFailed, Options, VerbCommand, argument, one_of, tenant_named, verb
+from accounts.models import Tenant
+from accounts.printing import Record
+from accounts.services import create_tenant, touch_config
+
+TIMEZONE = argument("--timezone", help="IANA name; days and months of the limits begin in it.")
+
+
+class Command(VerbCommand):
+    help = "Customers: create, list, show, change."
+
+    @verb(
+        "create",
+        "Register a customer.",
+        argument("--name", required=True),
+        argument("--slug", help="Its name in commands; made from the name if not given."),
+        TIMEZONE,
+    )
+    def create(self, options: Options) -> Record:
+        slug = options.slug or slugify(options.name)
+        return record_of(create_tenant(name=options.name, slug=slug, timezone=options.timezone or "UTC"))
+
+    @verb("list", "List all customers.")
+    def listing(self, options: Options) -> list[Record]:
+        tenants = Tenant.objects.annotate(members=Count("memberships")).order_by("slug")
+        return [record_of(tenant) | {"members": tenant.members} for tenant in tenants]
+
+    @verb("show", "Show one customer.", FOR_TENANT)
+    def detail(self, options: Options) -> Record:
+        return record_of(tenant_named(options.tenant))
+
+    @verb(
+        "update",
+        "Change a customer, or suspend it: a suspended customer's calls are refused.",
+        FOR_TENANT,
+        argument("--name"),
+        TIMEZONE,
+        one_of(argument("--suspend", action="store_true"), argument("--resume", action="store_true")),
+    )
+    def update(self, options: Options) -> Record:
+        tenant = tenant_named(options.tenant)
+        changes: dict[str, object] = {
+            field: value for field in ("name", "timezone") if (value := getattr(options, field)) is not None
+        }
+        if options.suspend or options.resume:
+            changes["suspended_at"] = (tenant.suspended_at or timezone.now()) if options.suspend else None
+        if not changes:
+            raise CommandFailed("Nothing to change was given.", code="usage")
+        return record_of(_change(tenant, changes))
+
+
+@transaction.atomic
+def _change(tenant: Tenant, changes: dict[str, object]) -> Tenant:
+    for field, value in changes.items():
+        setattr(tenant, field, value)
+    tenant.full_clean()
+    tenant.save(update_fields=list(changes))
+    touch_config(tenant.pk)
+    return tenant
+
+
+def record_of(tenant: Tenant) -> dict[str, object]:
+    """A customer as commands show it."""
+    return {
+        "id": tenant.pk,
+        "slug": tenant.slug,
+        "name": tenant.name,
+        "timezone": tenant.timezone,
+        "suspended_at": tenant.suspended_at,
+        "created_at": tenant.created_at,
+    }

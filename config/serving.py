@@ -1,0 +1,122 @@
+"""Runs the server: one listening socket, worker processes, and a supervisor that replaces dead ones."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from prometheus_client import multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from accounts.commands import CommandFailed
+from config.entry import RUN
+
+BACKLOG = 2048
+DRAIN_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75
+ORPHAN_CHECK_SECONDS = 1.0
+
+
+class WorkerConfig(uvicorn.Config):
+    """uvicorn's configuration, whose workers end when their supervisor is gone."""
+
+    supervisor: int | None = None
+
+    def load(self) -> None:
+        """Load the application, in the process that serves it."""
+        if self.supervisor is not None:
+            threading.Thread(target=self._watch, args=(self.supervisor,), daemon=True).start()
+        super().load()
+
+    @staticmethod
+    def _watch(supervisor: int) -> None:
+        # Nobody else would stop a worker whose supervisor was killed: it would hold the port for ever.
+        while os.getppid() == supervisor:
+            time.sleep(ORPHAN_CHECK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Supervisor(Multiprocess):
+    """Starts the workers, replaces dead ones, and writes down who they are."""
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._write_down()
+
+    def keep_subprocess_alive(self) -> None:
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        now = {process.pid for process in self.processes}
+        for pid in before - now:
+            # Gauges of the dead would be summed with those of the living.
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        if before != now:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        path = workers_file(os.getpid())
+        if path.parent.is_dir():
+            aside = path.with_suffix(".new")
+            aside.write_text(json.dumps([process.pid for process in self.processes]))
+            aside.replace(path)
+
+
+def workers_file(supervisor: int) -> Path:
+    """Where a server lists the process ids of its workers."""
+    return RUN / str(supervisor) / "workers"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `CommandFailed`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CommandFailed(
+            f"Port {port} of {host} cannot be used ({error.strerror}): choose another with --port.", code="port"
+        ) from error
+
+
+def run(listener: socket.socket, *, workers: int) -> None:
+    """Serve until SIGTERM or SIGINT, then let the calls in flight end. Raises `CommandFailed`."""
+    config = WorkerConfig(
+        "config.asgi:application",
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        # Django's logging stands; request lines are not logged because keys may be in query strings.
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        workers=workers,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    listener.set_inheritable(True)
+    if workers > 1:
+        config.supervisor = os.getpid()
+        Supervisor(config, sockets=[listener]).run()
+        return
+    # uvicorn raises the signal again after the drain: end normally, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, _end)
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        raise CommandFailed("The server did not start: its log says why.", code="not_started")
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    sys.exit(0)

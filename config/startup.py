@@ -1,0 +1,61 @@
+"""Brings a database up to what this code expects: migrations, prices, the master key's canary."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import StringIO
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from accounts.commands import CommandFailed
+from config.settings import database
+from integrations.services import master_key_problem, remember_master_key
+from telemetry.services import book_is_empty
+
+LOCK = 0x63757300
+
+
+def check_secrets() -> None:
+    """Raise `CommandFailed` where a secret of the installation is not set."""
+    for name in ("secret_key", "master_key"):
+        if getattr(settings.ENVIRONMENT, name) is None:
+            raise CommandFailed(
+                f"CUSTOMHOUSE_{name.upper()} is not set: run `manage.py init` once, or set it.", code="not_configured"
+            )
+
+
+def prepare_database() -> int:
+    """Migrate, take in prices where there are none, and check the master key; the number of new migrations.
+
+    Raises `CommandFailed` where the master key is not the one in use, `VaultError` where it is no key.
+    """
+    with one_at_a_time():
+        pending = pending_migrations()
+        if pending:
+            call_command("migrate", interactive=False, verbosity=0)
+        if book_is_empty():
+            call_command("price", "import", "--json", stdout=StringIO())
+        if problem := master_key_problem():
+            raise CommandFailed(problem, code="master_key")
+        remember_master_key()
+    return pending
+
+
+def pending_migrations() -> int:
+    """How many migrations this database lacks."""
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let servers that start together prepare the database one after the other."""
+    # A session lock needs a session of its own, past a pooler that would hand ours to others.
+    with closing(connection.copy()) as session:
+        if settings.DATABASE_DIRECT_URL:
+            session.settings_dict |= database(settings.DATABASE_DIRECT_URL)
+        with session.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        yield
