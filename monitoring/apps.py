@@ -1,7 +1,14 @@
-"""Registers the app with Django."""
+"""Registers the app with Django, and the listener with the evidence."""
 
 from django.apps import AppConfig
 
 
 class MonitoringApp(AppConfig):
     name = "monitoring"
+
+    def ready(self) -> None:
+        # Models are loaded only now.
+        from monitoring.listeners import count_evidence  # noqa: PLC0415
+        from telemetry.announcements import evidence_recorded  # noqa: PLC0415
+
+        evidence_recorded.connect(count_evidence, dispatch_uid="monitoring")

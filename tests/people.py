@@ -2,6 +2,9 @@
 
 from accounts.models import Role, Tenant, User
 from accounts.services import add_member, create_tenant
+from integrations.models import Integration
+from integrations.providers import SANDBOX_ORIGIN
+from integrations.services import create_integration
 
 PASSWORD = "open-sesame-for-tests"
 
@@ -30,6 +33,13 @@ def operator() -> User:
     """Runs the installation, and belongs to no tenant."""
     user = User.objects.filter(email="operator@example.com").first()
     return user or User.objects.create_superuser("operator@example.com", PASSWORD)
+
+
+def sandbox_of(tenant: Tenant, name: str = "prod") -> Integration:
+    """An enabled integration that needs neither a key nor money."""
+    return create_integration(
+        tenant=tenant, name=name, provider_type="sandbox", base_url=SANDBOX_ORIGIN, credential=None
+    )
 
 
 def _tenant(slug: str, name: str, members: dict[str, Role]) -> Tenant:

@@ -1,0 +1,66 @@
+"""Counts what evidence announces, after it is durable. Evidence never waits for or depends on this."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from prometheus_client import Counter
+
+from enforcement.codes import Result
+from monitoring import metrics
+from monitoring.labels import ModelLabels, error_label, reason_label
+from telemetry.announcements import DecisionFact, UsageFact
+
+NANOS_PER_CENT = 10_000_000
+UNKNOWN = "unknown"
+
+Sums = defaultdict[tuple[Counter, tuple[str, ...]], float]
+
+model_labels = ModelLabels()
+
+
+def count_evidence(*, facts: Sequence[UsageFact | DecisionFact], **_: Any) -> None:
+    """Count a batch; called in the thread that committed it, hence one increment per series, not per fact."""
+    sums: Sums = defaultdict(float)
+    for fact in facts:
+        if isinstance(fact, UsageFact):
+            _add_usage(fact, sums)
+        else:
+            _add_decision(fact, sums)
+    for (counter, labels), amount in sums.items():
+        counter.labels(*labels).inc(amount)
+
+
+def _add_decision(fact: DecisionFact, sums: Sums) -> None:
+    whose = (str(fact.tenant_id), str(fact.integration_id) if fact.integration_id else UNKNOWN)
+    result = Result(fact.result)
+    sums[metrics.DECISIONS, (*whose, result.value)] += 1
+    sums[metrics.POLICY, (*whose, result.policy_result)] += 1
+    if not result.goes_ahead:
+        sums[metrics.BLOCKED, (*whose, reason_label(fact.code))] += 1
+
+
+def _add_usage(fact: UsageFact, sums: Sums) -> None:
+    whose = (str(fact.tenant_id), str(fact.integration_id))
+    sums[metrics.QUALITIES, (*whose, fact.quality)] += 1
+    sums[metrics.TOKENS, (*whose, "input")] += fact.tokens_in or 0
+    sums[metrics.TOKENS, (*whose, "output")] += fact.tokens_out or 0
+    for name, count in fact.token_classes.items():
+        sums[metrics.TOKEN_CLASSES, (*whose, name)] += count
+    if fact.cost_nanos is None:
+        sums[metrics.UNKNOWN_COSTS, whose] += 1
+    else:
+        sums[metrics.COST_CENTS, whose] += fact.cost_nanos / NANOS_PER_CENT
+    if fact.dispatched:
+        _add_sent(fact, whose, sums)
+
+
+def _add_sent(fact: UsageFact, whose: tuple[str, str], sums: Sums) -> None:
+    model = model_labels.label_of(fact.provider, fact.model)
+    sums[metrics.CALLS, (*whose, fact.provider, model)] += 1
+    if fact.error_code is not None:
+        sums[metrics.ERRORS, (*whose, error_label(fact.error_code))] += 1
+    if fact.latency_ms is not None:
+        metrics.LATENCY.labels(*whose).observe(fact.latency_ms / 1000)
+    if fact.ttft_ms is not None:
+        metrics.FIRST_TOKEN.labels(*whose).observe(fact.ttft_ms / 1000)
