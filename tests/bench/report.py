@@ -1,0 +1,171 @@
+"""What is shown and kept at the end: markdown on the terminal, JSON under `var/bench`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench import machine
+from tests.bench.cells import Result
+from tests.bench.gateway import Books
+from tests.bench.processes import OUTPUT
+
+TIMES_LITELLM = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure with what it has to reach, and where it should go."""
+
+    name: str
+    value: float | None
+    floor: float
+    goal: float
+    unit: str
+    more_is_better: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return "not measured"
+        for word, bar in (("goal", self.goal), ("floor", self.floor)):
+            if self.value >= bar if self.more_is_better else self.value <= bar:
+                return f"{word} reached"
+        return "**below the floor**"
+
+
+def show(
+    bare: Result,
+    results: Sequence[Result],
+    *,
+    settings: Mapping[str, str] | None = None,
+    books: Books | None = None,
+) -> str:
+    """The whole report in markdown."""
+    lines = [f"Machine: {machine.describe()}.", ""]
+    lines += _table(bare, [bare, *results])
+    if settings is not None:
+        lines += ["", "PostgreSQL: " + ", ".join(f"`{name}` {value}" for name, value in settings.items()) + "."]
+    if books is not None:
+        lines += ["", *_books(books)]
+    if any(result.target.name.startswith("Customhouse") for result in results):
+        lines += ["", *_figures(bare, results)]
+    return "\n".join(lines)
+
+
+def keep(bare: Result, results: Sequence[Result], books: Books | None) -> Path:
+    """Write every run as JSON; returns the file."""
+    now = datetime.now(UTC)
+    path = OUTPUT / f"{now:%Y%m%dT%H%M%S}.json"
+    document = {
+        "at": now.isoformat(),
+        "machine": machine.describe(),
+        "results": [_kept(result) for result in (bare, *results)],
+        "books": asdict(books) if books else None,
+    }
+    path.write_text(json.dumps(document, indent=1))
+    return path
+
+
+def _kept(result: Result) -> dict[str, object]:
+    cells = {cell: [asdict(run) for run in runs] for cell, runs in result.cells.items()}
+    sizes = {"idle_mb": result.idle_mb, "loaded_mb": result.loaded_mb, "largest_mb": result.largest_mb}
+    # The target's headers hold a key, so the target is kept by its name alone.
+    return {"name": result.target.name, "cells": cells, **sizes}
+
+
+def _table(bare: Result, results: Sequence[Result]) -> Iterator[str]:
+    columns = (
+        "cell", "target", "CPU µs/call", "PostgreSQL µs/call", "calls/s", "p50 ms", "p99 ms", "added p50",
+        "added p99", "first token p50", "p99", "added p50", "added p99", "CPU µs/token", "errors", "foreign CPUs",
+    )  # fmt: skip
+    yield _row(columns)
+    yield _row(["---"] * 2 + ["---:"] * (len(columns) - 2))
+    for cell in dict.fromkeys(cell for result in results for cell in result.cells):
+        for result in results:
+            if cell in result.cells:
+                yield _row(_values(bare, result, cell))
+
+
+def _values(bare: Result, result: Result, cell: str) -> list[str]:
+    def added(name: str) -> float | None:
+        ours, theirs = result.get(cell, name), bare.get(cell, name)
+        return ours - theirs if ours is not None and theirs is not None and result is not bare else None
+
+    return [
+        cell,
+        result.target.name,
+        _number(result.get(cell, "gateway_cpu"), 0),
+        _number(result.get(cell, "database_cpu"), 0),
+        _number(result.get(cell, "per_second"), 0),
+        _number(result.get(cell, "p50")),
+        _number(result.get(cell, "p99")),
+        _number(added("p50")),
+        _number(added("p99")),
+        _number(result.get(cell, "ttft_p50")),
+        _number(result.get(cell, "ttft_p99")),
+        _number(added("ttft_p50")),
+        _number(added("ttft_p99")),
+        _number(result.get(cell, "token_cpu"), 0),
+        str(sum(run.errors for run in result.cells[cell])),
+        _number(result.get(cell, "foreign")),
+    ]
+
+
+def _books(books: Books) -> list[str]:
+    verdict = "equal" if books.agree else "**not equal**"
+    return [
+        f"Calls the mock served: {books.mock_calls:,}; usage rows of dispatched calls: {books.dispatched_rows:,}; "
+        f"usage rows: {books.usage_rows:,}; decisions: {books.decisions:,}; still held: {books.held}.",
+        f"Spent in the tenant's window: {books.spent_nanos:,} nano-USD; sum of all usage: {books.cost_nanos:,}. "
+        f"Rows and calls, and the two sums, are {verdict}.",
+    ]
+
+
+def _figures(bare: Result, results: Sequence[Result]) -> Iterator[str]:
+    yield _row(["figure", "measured", "floor", "goal", ""])
+    yield _row(["---", "---:", "---:", "---:", "---"])
+    for figure in figures(bare, results):
+        shown = "" if figure.value is None else f"{figure.value:,.2f} {figure.unit}"
+        yield _row([figure.name, shown, f"{figure.floor:,}", f"{figure.goal:,}", figure.verdict])
+
+
+def figures(bare: Result, results: Sequence[Result]) -> list[Figure]:
+    """The figures that the gateway has to reach on two cores."""
+    named = {result.target.name: result for result in results}
+    one, two = named.get("Customhouse, 1 worker", bare), named.get("Customhouse, 2 workers")
+
+    def added(cell: str, name: str) -> float | None:
+        ours, theirs = one.get(cell, name), bare.get(cell, name)
+        return ours - theirs if ours is not None and theirs is not None else None
+
+    cpu = one.get("n64", "gateway_cpu")
+    doubled = two.get("n64", "gateway_cpu") if two else None
+    found = [
+        Figure("CPU per call, 64 clients", cpu, 400, 250, "µs"),
+        Figure("calls/s per core, 64 clients", one.get("n64", "per_second"), 2500, 4000, "", more_is_better=True),
+        Figure("added latency p50, 1 client", added("n1", "p50"), 2, 1.3, "ms"),
+        Figure("added latency p99, 1 client", added("n1", "p99"), 6, 3, "ms"),
+        Figure("added time to first token p50, 64 paced streams", added("P64", "ttft_p50"), 4, 2, "ms"),
+        Figure("added time to first token p99, 64 paced streams", added("P64", "ttft_p99"), 15, 6, "ms"),
+        Figure("CPU per relayed token, 64 paced streams", one.get("P64", "token_cpu"), 120, 80, "µs"),
+        Figure("memory of all processes after load (PSS)", one.loaded_mb, 200, 130, "MB"),
+        Figure("CPU per call, two workers against one", doubled / cpu if doubled and cpu else None, 1.15, 1.05, "×"),
+    ]
+    litellm = named["LiteLLM"].get("n64", "per_second") if "LiteLLM" in named else None
+    ours = one.get("n64", "per_second")
+    if litellm and ours:
+        times = Figure(
+            "calls/s against LiteLLM's", ours / litellm, TIMES_LITELLM, TIMES_LITELLM, "×", more_is_better=True
+        )
+        found.append(times)
+    return found
+
+
+def _row(values: Sequence[str]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
