@@ -18,7 +18,6 @@ MAX_OUTPUT_TOKENS = 4096
 MAX_PAUSE_MS = 2000
 MAX_CHUNKS = 60
 MAX_CHOICES = 16
-PROMPT_FIELDS = ("system", "instructions", "messages", "input", "prompt", "suffix", "tools", "response_format")
 
 TOKEN_CHARS = 4
 """One output token is four characters of text, the last one may be shorter."""
@@ -78,11 +77,6 @@ def pause_seconds(prompt: str) -> float:
     return min(int(asked.group(1)), MAX_PAUSE_MS) / 1000 if asked else 0.0
 
 
-def count_input(body: Mapping[str, Any]) -> int:
-    """Input tokens of a request: one per UTF-8 byte of text that the model reads, one per token id."""
-    return sum(_count(body.get(name)) for name in PROMPT_FIELDS)
-
-
 def read_cap(body: Mapping[str, Any], *names: str) -> int | None:
     """The first output cap among `names` that the request sets. Raises `Refusal` unless it is a count."""
     for name in names:
@@ -121,16 +115,6 @@ def last_user_text(messages: object, *, param: str) -> str:
         raise Refusal(400, f"`{param}` must be a non-empty list of messages.", param=param)
     texts = [read_text(message.get("content")) for message in messages if message.get("role") == "user"]
     return texts[-1] if texts else ""
-
-
-def _count(value: object) -> int:
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        return sum(_count(key) + _count(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return sum(_count(inner) for inner in value)
-    return 0 if value is None else 1
 
 
 def _gist(prompt: str) -> str:

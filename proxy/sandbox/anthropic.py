@@ -14,12 +14,11 @@ from proxy.sandbox.answer import (
     CHAT_MODELS,
     Answer,
     compose,
-    count_input,
     last_user_text,
     pause_seconds,
     read_cap,
 )
-from proxy.sandbox.reply import Refusal, Reply
+from proxy.sandbox.reply import Asked, Refusal, Reply
 
 MODELS_CREATED = "2026-01-01T00:00:00Z"
 ERROR_TYPES = {
@@ -47,26 +46,28 @@ def show_model(name: str) -> Reply:
     return Reply(body=_model(_known(name)))
 
 
-def messages(body: Mapping[str, Any]) -> Reply:
+def messages(asked: Asked) -> Reply:
     """`POST /messages`."""
+    body = asked.body
     model = _read_model(body)
     prompt = last_user_text(body.get("messages"), param="messages")
     cap = read_cap(body, "max_tokens")
     if cap is None:
         raise Refusal(400, "max_tokens: Field required", param="max_tokens")
     answer = compose(prompt, cap=cap)
-    message = _message(model, answer, count_input(body))
+    message = _message(model, answer, asked.input_tokens)
     pause = pause_seconds(prompt)
     if body.get("stream") is True:
         return Reply(frames=_frames(message, answer), pause_seconds=pause)
     return Reply(body=message, pause_seconds=pause)
 
 
-def count_tokens(body: Mapping[str, Any]) -> Reply:
-    """`POST /messages/count_tokens`: what `messages` would report as its input."""
+def count_tokens(asked: Asked) -> Reply:
+    """`POST /messages/count_tokens`: the input of a message with just these fields."""
+    body = asked.body
     _read_model(body)
     last_user_text(body.get("messages"), param="messages")
-    return Reply(body={"input_tokens": count_input(body)})
+    return Reply(body={"input_tokens": asked.input_tokens})
 
 
 def _read_model(body: Mapping[str, Any]) -> str:

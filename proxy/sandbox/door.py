@@ -4,16 +4,28 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
+from itertools import dropwhile
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
+from proxy.dialects import BodyError, Dialect, Endpoint, match, read_request
 from proxy.sandbox import anthropic, openai
-from proxy.sandbox.reply import Refusal, Reply
+from proxy.sandbox.reply import Asked, Refusal, Reply
 from proxy.sandbox.responses import responses
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
+REQUEST_ID = {Dialect.OPENAI: b"x-request-id", Dialect.ANTHROPIC: b"request-id"}
+
+HANDLERS: Mapping[str, Callable[[Asked], Reply]] = {
+    "chat.completions": openai.chat_completions,
+    "completions": openai.completions,
+    "responses": responses,
+    "embeddings": openai.embeddings,
+    "messages": anthropic.messages,
+    "count_tokens": anthropic.count_tokens,
+}
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,20 +40,22 @@ class ClientGone(Exception):
 async def sandbox(scope: Mapping[str, Any], receive: Receive, send: Send, path: str) -> None:
     """Answer one request; `path` is what follows the mount point, such as `/v1/chat/completions`."""
     headers: Headers = dict(scope["headers"])
-    route = path.strip("/").split("/")
-    while route[:1] == ["v1"]:
-        route = route[1:]
-    speaks_anthropic = route[:1] == ["messages"] or b"anthropic-version" in headers
+    method = scope["method"]
+    spoken = Dialect.ANTHROPIC if b"anthropic-version" in headers else Dialect.OPENAI
+    endpoint = match("sandbox", method, path, spoken)
+    dialect = endpoint.dialect if endpoint is not None else spoken
     request_id = f"req_{uuid4().hex}"
-    named = [(b"request-id" if speaks_anthropic else b"x-request-id", request_id.encode())]
+    named = [(REQUEST_ID[dialect], request_id.encode())]
     with suppress(ClientGone):
         try:
             _authorise(headers)
-            body = await _read_body(receive) if scope["method"] == "POST" else b""
-            reply = _route(scope["method"], route, body, speaks_anthropic=speaks_anthropic)
+            if endpoint is None:
+                raise Refusal(404, f"The sandbox does not answer {method} {path}.", code="unknown_url")
+            reply = _answer(endpoint, await _read_body(receive) if endpoint.has_body else b"")
         except Refusal as refusal:
-            render = anthropic.render_refusal(refusal, request_id) if speaks_anthropic else None
-            await _send_document(send, refusal.status, render or openai.render_refusal(refusal), named)
+            is_anthropic = dialect is Dialect.ANTHROPIC
+            body = anthropic.render_refusal(refusal, request_id) if is_anthropic else openai.render_refusal(refusal)
+            await _send_document(send, refusal.status, body, named)
             return
         await _send_reply(send, receive, reply, named)
 
@@ -67,29 +81,31 @@ async def _read_body(receive: Receive) -> bytes:
             return bytes(body)
 
 
-def _route(method: str, route: list[str], body: bytes, *, speaks_anthropic: bool) -> Reply:
-    match (method, route):
-        case ("GET", ["models"]):
-            return anthropic.list_models() if speaks_anthropic else openai.list_models()
-        case ("GET", ["models", name]):
-            return anthropic.show_model(name) if speaks_anthropic else openai.show_model(name)
-        case ("POST", ["messages"]):
-            return anthropic.messages(_parse(body))
-        case ("POST", ["messages", "count_tokens"]):
-            return anthropic.count_tokens(_parse(body))
-        case ("POST", ["chat", "completions"]):
-            return openai.chat_completions(_parse(body), _now())
-        case ("POST", ["completions"]):
-            return openai.completions(_parse(body), _now())
-        case ("POST", ["responses"]):
-            return responses(_parse(body), _now())
-        case ("POST", ["embeddings"]):
-            return openai.embeddings(_parse(body))
-    raise Refusal(404, f"The sandbox does not answer {method} /{'/'.join(route)}.", code="unknown_url")
+def _answer(endpoint: Endpoint, body: bytes) -> Reply:
+    if not endpoint.has_body:
+        name = endpoint.path.removeprefix("/v1/models").strip("/")
+        if endpoint.dialect is Dialect.ANTHROPIC:
+            return anthropic.show_model(name) if name else anthropic.list_models()
+        return openai.show_model(name) if name else openai.list_models()
+    parsed = _parse(body)
+    asked = Asked(body=parsed, input_tokens=count_input(endpoint, parsed), now=int(time.time()))
+    return HANDLERS[endpoint.name](asked)
 
 
-def _now() -> int:
-    return int(time.time())
+def count_input(endpoint: Endpoint, body: dict[str, Any]) -> int:
+    """The input tokens of a request: exactly the bound that the gateway proves for it.
+
+    So a budget with room for a number of calls has room for just these, before and after they are settled.
+    What stands in front of the request because the gateway put it there is not counted. Raises `Refusal`.
+    """
+    added = {"stream_options", endpoint.cap_field}
+    own = dict(dropwhile(lambda member: member[0] in added, body.items()))
+    if endpoint.name == "count_tokens":
+        endpoint = match("sandbox", "POST", "/v1/messages") or endpoint
+    try:
+        return read_request(endpoint, msgspec.json.encode(own)).input_bound
+    except BodyError as error:
+        raise Refusal(400, error.message, param=error.param) from error
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from proxy.sandbox.answer import (
     MODELS,
     Answer,
     compose,
-    count_input,
     last_user_text,
     pause_seconds,
     read_cap,
     read_choices,
 )
-from proxy.sandbox.reply import Refusal, Reply
+from proxy.sandbox.reply import Asked, Refusal, Reply
 
 MODELS_CREATED = 1767225600
 DIMENSIONS = 256
@@ -50,14 +49,15 @@ def show_model(name: str) -> Reply:
     return Reply(body=_model(_known(name, MODELS)))
 
 
-def chat_completions(body: Mapping[str, Any], now: int) -> Reply:
-    """`POST /chat/completions`; `now` is in Unix seconds."""
+def chat_completions(asked: Asked) -> Reply:
+    """`POST /chat/completions`."""
+    body = asked.body
     model = read_model(body, CHAT_MODELS)
     prompt = last_user_text(body.get("messages"), param="messages")
     cap = read_cap(body, "max_completion_tokens", "max_tokens")
     answers = [compose(prompt, cap=cap, choice=index) for index in range(read_choices(body))]
-    head = {"id": f"chatcmpl-{uuid4().hex}", "created": now, "model": model}
-    usage = _usage(count_input(body), answers)
+    head = {"id": f"chatcmpl-{uuid4().hex}", "created": asked.now, "model": model}
+    usage = _usage(asked.input_tokens, answers)
     pause = pause_seconds(prompt)
     if body.get("stream") is True:
         chunk = head | {"object": "chat.completion.chunk"}
@@ -75,8 +75,9 @@ def chat_completions(body: Mapping[str, Any], now: int) -> Reply:
     return Reply(body=document, pause_seconds=pause)
 
 
-def completions(body: Mapping[str, Any], now: int) -> Reply:
+def completions(asked: Asked) -> Reply:
     """`POST /completions`, the legacy form; one prompt or several, `n` choices each."""
+    body = asked.body
     model = read_model(body, CHAT_MODELS)
     given = body.get("prompt")
     listed = given if isinstance(given, list) else [given]
@@ -86,19 +87,18 @@ def completions(body: Mapping[str, Any], now: int) -> Reply:
     cap = read_cap(body, "max_tokens")
     wanted = range(read_choices(body))
     answers = [compose(prompt, cap=cap, choice=index) for prompt in prompts for index in wanted]
-    head = {"id": f"cmpl-{uuid4().hex}", "object": "text_completion", "created": now, "model": model}
-    usage = _usage(count_input(body), answers)
+    head = {"id": f"cmpl-{uuid4().hex}", "object": "text_completion", "created": asked.now, "model": model}
+    usage = _usage(asked.input_tokens, answers)
     pause = max(pause_seconds(prompt) for prompt in prompts)
     if body.get("stream") is True:
         return Reply(frames=_frames(head, answers, usage, body, _text_choice), pause_seconds=pause)
-    choices = [
-        _text_choice(index, answer.text, _finish(answer), first=False) for index, answer in enumerate(answers)
-    ]
+    choices = [_text_choice(index, answer.text, _finish(answer), first=False) for index, answer in enumerate(answers)]
     return Reply(body=head | {"choices": choices, "usage": usage}, pause_seconds=pause)
 
 
-def embeddings(body: Mapping[str, Any]) -> Reply:
+def embeddings(asked: Asked) -> Reply:
     """`POST /embeddings`: unit vectors drawn from the hash of each input."""
+    body = asked.body
     model = read_model(body, (EMBEDDING_MODEL,))
     size = read_cap(body, "dimensions") or DIMENSIONS
     if size > MAX_DIMENSIONS:
@@ -108,7 +108,7 @@ def embeddings(body: Mapping[str, Any]) -> Reply:
         {"object": "embedding", "index": index, "embedding": _vector(item, size, packed=packed)}
         for index, item in enumerate(_read_inputs(body.get("input")))
     ]
-    tokens = count_input(body)
+    tokens = asked.input_tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Reply(body={"object": "list", "data": data, "model": model, "usage": usage})
 

@@ -1,7 +1,18 @@
-"""What the sandbox hands to its door: an answer to send, or a refusal in the caller's words."""
+"""What the door of the sandbox hands in and gets back: a request, and a reply or a refusal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request with a body."""
+
+    body: Mapping[str, Any]
+    input_tokens: int
+    now: int
+    """Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,30 +15,28 @@ from proxy.sandbox.answer import (
     CHAT_MODELS,
     Answer,
     compose,
-    count_input,
     last_user_text,
     pause_seconds,
     read_cap,
 )
 from proxy.sandbox.openai import read_model
-from proxy.sandbox.reply import Refusal, Reply
+from proxy.sandbox.reply import Asked, Refusal, Reply
 
 NOT_OFFERED = ("background", "previous_response_id", "conversation", "prompt")
 
 
-def responses(body: Mapping[str, Any], now: int) -> Reply:
-    """`POST /responses`; `now` is in Unix seconds. Nothing is kept, so nothing kept can be referred to."""
+def responses(asked: Asked) -> Reply:
+    """`POST /responses`. Nothing is kept, so nothing kept can be referred to."""
+    body = asked.body
     model = read_model(body, CHAT_MODELS)
     for name in NOT_OFFERED:
         if body.get(name):
-            raise Refusal(
-                400, f"`{name}` is not offered by the sandbox.", param=name, code="unsupported_parameter"
-            )
+            raise Refusal(400, f"`{name}` is not offered by the sandbox.", param=name, code="unsupported_parameter")
     given = body.get("input")
     prompt = given if isinstance(given, str) else last_user_text(given, param="input")
     answer = compose(prompt, cap=read_cap(body, "max_output_tokens"))
-    head = _head(body, model, now)
-    final = _final(head, answer, count_input(body))
+    head = _head(body, model, asked.now)
+    final = _final(head, answer, asked.input_tokens)
     pause = pause_seconds(prompt)
     if body.get("stream") is True:
         return Reply(frames=_frames(head, final, answer), pause_seconds=pause)

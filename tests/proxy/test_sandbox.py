@@ -14,8 +14,10 @@ import openai
 import pytest
 import uvicorn
 
+from proxy.dialects import match, prepare_body, read_request
 from proxy.sandbox import sandbox
-from proxy.sandbox.answer import compose, count_input, pause_seconds
+from proxy.sandbox.answer import compose, pause_seconds
+from proxy.sandbox.door import count_input
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -64,9 +66,7 @@ FULL: list[Any] = [{"role": "user", "content": "Go on. [full]"}]
 
 
 def test_a_chat_is_the_same_each_time_and_counts_its_own_words(openai_client: openai.OpenAI) -> None:
-    first, second = (
-        openai_client.chat.completions.create(model="sandbox-small", messages=QUESTION) for _ in range(2)
-    )
+    first, second = (openai_client.chat.completions.create(model="sandbox-small", messages=QUESTION) for _ in range(2))
     assert first.choices == second.choices
     assert first.id != second.id
     text = first.choices[0].message.content or ""
@@ -78,9 +78,7 @@ def test_a_chat_is_the_same_each_time_and_counts_its_own_words(openai_client: op
 
 
 def test_a_full_answer_is_exactly_as_long_as_its_cap(openai_client: openai.OpenAI) -> None:
-    answer = openai_client.chat.completions.create(
-        model="sandbox-large", messages=FULL, max_completion_tokens=123, n=2
-    )
+    answer = openai_client.chat.completions.create(model="sandbox-large", messages=FULL, max_completion_tokens=123, n=2)
     assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
     assert answer.choices[0].message.content != answer.choices[1].message.content
     assert answer.usage is not None
@@ -101,13 +99,13 @@ def test_a_chat_stream_says_the_same_and_gives_usage_when_asked(
     assert len(spoken) > 5
     assert "".join(choice.delta.content or "" for choice in spoken) == whole.choices[0].message.content
     assert [choice.finish_reason for choice in spoken if choice.finish_reason] == ["stop"]
-    assert [chunk.usage for chunk in chunks if chunk.usage] == ([whole.usage] if wants_usage else [])
+    counted = [chunk.usage.completion_tokens for chunk in chunks if chunk.usage]
+    assert whole.usage is not None
+    assert counted == ([whole.usage.completion_tokens] if wants_usage else [])
 
 
 def test_legacy_completions_answer_each_prompt(openai_client: openai.OpenAI) -> None:
-    answer = openai_client.completions.create(
-        model="sandbox-small", prompt=["one [full]", "two [full]"], max_tokens=8
-    )
+    answer = openai_client.completions.create(model="sandbox-small", prompt=["one [full]", "two [full]"], max_tokens=8)
     assert [len(choice.text) for choice in answer.choices] == [32, 32]
     with openai_client.completions.create(
         model="sandbox-small", prompt="one [full]", max_tokens=8, stream=True
@@ -152,9 +150,7 @@ def test_a_response_that_refers_to_another_is_refused(openai_client: openai.Open
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings_are_unit_vectors_that_depend_on_the_input(openai_client: openai.OpenAI, encoding: Any) -> None:
     given: Any = {} if encoding == "base64" else {"encoding_format": "float"}
-    answer = openai_client.embeddings.create(
-        model="sandbox-embedding", input=["a", "b", "a"], dimensions=8, **given
-    )
+    answer = openai_client.embeddings.create(model="sandbox-embedding", input=["a", "b", "a"], dimensions=8, **given)
     first, second, third = (item.embedding for item in answer.data)
     assert first == third != second
     assert sum(value * value for value in first) == pytest.approx(1)
@@ -179,7 +175,8 @@ def test_a_message_stream_says_the_same_with_the_same_counts(anthropic_client: a
         streamed = stream.get_final_message()
     assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
     assert kinds.count("content_block_delta") > 5
-    assert streamed.usage == whole.usage
+    assert streamed.usage.output_tokens == whole.usage.output_tokens
+    assert streamed.usage.input_tokens == whole.usage.input_tokens + len(',"stream":true')
     assert streamed.stop_reason == whole.stop_reason
     assert streamed.content[0].type == whole.content[0].type == "text"
     assert streamed.content[0].text == whole.content[0].text
@@ -188,7 +185,7 @@ def test_a_message_stream_says_the_same_with_the_same_counts(anthropic_client: a
 def test_counting_tokens_foretells_the_input_of_the_message(anthropic_client: anthropic.Anthropic) -> None:
     counted = anthropic_client.messages.count_tokens(model="sandbox-small", messages=QUESTION)
     answer = anthropic_client.messages.create(model="sandbox-small", max_tokens=500, messages=QUESTION)
-    assert counted.input_tokens == answer.usage.input_tokens >= 30
+    assert counted.input_tokens + len(',"max_tokens":500') == answer.usage.input_tokens
 
 
 def test_each_dialect_lists_models_in_its_own_shape(
@@ -288,5 +285,26 @@ def test_a_cap_is_never_exceeded_and_chunks_are_at_most_sixty(cap: int) -> None:
         assert len(answer.chunks()) <= 60
 
 
-def test_input_is_counted_by_bytes() -> None:
-    assert count_input({"messages": [{"content": "é"}]}) - count_input({"messages": [{"content": "e"}]}) == 1
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_the_input_is_exactly_the_gateway_s_bound_whatever_the_gateway_adds(path: str) -> None:
+    asked = {"model": "sandbox-small", "messages": QUESTION, "input": "é", "prompt": "x", "stream": True}
+    body = json.dumps(asked, indent=1).encode()
+    endpoint = match("sandbox", "POST", path)
+    assert endpoint is not None
+    request = read_request(endpoint, body)
+    sent = prepare_body(endpoint, request, body, output_cap=1234, inject_usage=True)
+    assert sent != body
+    assert count_input(endpoint, json.loads(sent)) == request.input_bound
+
+
+def test_what_a_client_says_itself_is_counted() -> None:
+    asked = {"max_tokens": 9, "model": "sandbox-small", "messages": QUESTION}
+    endpoint = match("sandbox", "POST", "/v1/messages")
+    assert endpoint is not None
+    assert count_input(endpoint, asked) == read_request(endpoint, json.dumps(asked).encode()).input_bound
+
+
+def test_a_body_that_the_gateway_could_not_account_for_is_refused(port: int) -> None:
+    response, document = ask(port, "/v1/chat/completions", {"model": "sandbox-small", "n": "two"})
+    assert response.status == 400
+    assert document["error"]["param"] == "n"
