@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from enforcement.codes import Result
 from monitoring import metrics
@@ -28,7 +29,7 @@ def count_evidence(*, facts: Sequence[UsageFact | DecisionFact], **_: Any) -> No
         else:
             _add_decision(fact, sums)
     for (counter, labels), amount in sums.items():
-        counter.labels(*labels).inc(amount)
+        _counter(counter, labels).inc(amount)
 
 
 def _add_decision(fact: DecisionFact, sums: Sums) -> None:
@@ -61,6 +62,17 @@ def _add_sent(fact: UsageFact, whose: tuple[str, str], sums: Sums) -> None:
     if fact.error_code is not None:
         sums[metrics.ERRORS, (*whose, error_label(fact.error_code))] += 1
     if fact.latency_ms is not None:
-        metrics.LATENCY.labels(*whose).observe(fact.latency_ms / 1000)
+        _histogram(metrics.LATENCY, whose).observe(fact.latency_ms / 1000)
     if fact.ttft_ms is not None:
-        metrics.FIRST_TOKEN.labels(*whose).observe(fact.ttft_ms / 1000)
+        _histogram(metrics.FIRST_TOKEN, whose).observe(fact.ttft_ms / 1000)
+
+
+# The client looks for a series under a lock each time; as labels are closed sets, remembering them is bounded.
+@cache
+def _counter(metric: Counter, labels: tuple[str, ...]) -> Counter:
+    return metric.labels(*labels)
+
+
+@cache
+def _histogram(metric: Histogram, labels: tuple[str, ...]) -> Histogram:
+    return metric.labels(*labels)
