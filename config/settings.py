@@ -120,7 +120,7 @@ PROMETHEUS_EXPORT_MIGRATIONS = False
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["enforcement.api.GatewayKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["integrations.access.GatewayKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "UNAUTHENTICATED_USER": None,
 }

@@ -1,17 +1,19 @@
 """The ledger of one process: admissions go at once, settlements wait a moment for company."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import psycopg
 
 from enforcement.admission import Admissions, Outcome, Refusable
-from enforcement.entries import Asking, LedgerUnavailable, Settlement, Stale
+from enforcement.entries import Admission, Asking, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
 from enforcement.presence import Presence
 from enforcement.settlement import settle
@@ -37,12 +39,24 @@ class LedgerSettings:
     sweep_grace_seconds: float
 
 
-@dataclass(slots=True)
+class Answer(Protocol):
+    """Where a decision is awaited: a future of asyncio's or of threads."""
+
+    def done(self) -> bool: ...
+
+    def cancelled(self) -> bool: ...
+
+    def set_result(self, result: Outcome, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A call that waits for its decision."""
 
     asking: Asking
-    answer: "Future[Outcome]" = field(default_factory=Future)
+    answer: Answer
 
 
 class Ledger:
@@ -54,8 +68,11 @@ class Ledger:
         *,
         on_config: Callable[[str], None] = lambda payload: None,
         on_reconnect: Callable[[], None] = lambda: None,
+        deliver: Callable[[Callable[[], None]], object] = lambda resolve: resolve(),
     ) -> None:
+        """`deliver` runs a function where answers may be resolved; an event loop's `call_soon_threadsafe`."""
         self._settings = settings
+        self._deliver = deliver
         self._admit_line = Line(settings.url, "admit")
         self._settle_line = Line(settings.url, "settle")
         self._admissions: Admissions | None = None
@@ -86,10 +103,16 @@ class Ledger:
         return self._presence.worker_id is not None
 
     def admit(self, asking: Asking) -> "Future[Outcome]":
-        """Ask for a call. The answer is durable when it comes; it raises `LedgerUnavailable`."""
-        pending = Pending(asking)
-        self._admit_lane.put(pending)
-        return pending.answer
+        """Ask for a call from a thread. The answer is durable when it comes; it raises `LedgerUnavailable`."""
+        answer: Future[Outcome] = Future()
+        self._admit_lane.put(Pending(asking, answer))
+        return answer
+
+    async def admit_on_loop(self, asking: Asking) -> Outcome:
+        """Ask for a call on the event loop that `deliver` belongs to. Raises `LedgerUnavailable`."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._admit_lane.put(Pending(asking, answer))
+        return await answer
 
     def settle(self, settlement: Settlement) -> None:
         """Write how a call ended. Returns at once; retried until it is durable or the process ends."""
@@ -128,9 +151,16 @@ class Ledger:
                 except Exception as error:  # noqa: BLE001 - each caller gets its own answer
                     self._not_admitted([pending], error)
             return
-        for pending, outcome in zip(batch, outcomes, strict=True):
-            pending.answer.set_result(outcome)
+        self._deliver(partial(self._resolve, batch, outcomes))
         _announce_decided(batch, outcomes)
+
+    def _resolve(self, batch: list[Pending], outcomes: list[Outcome]) -> None:
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if not pending.answer.done():
+                pending.answer.set_result(outcome)
+            elif isinstance(outcome, Admission) and outcome.holds:
+                # Whoever asked is gone, and the call will never be sent.
+                self._sweeper.disown([pending.asking.call_id])
 
     def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
         askings = [pending.asking for pending in batch]
@@ -165,9 +195,7 @@ class Ledger:
         if isinstance(error, psycopg.OperationalError):
             # The commit may have happened all the same: then these calls hold what nobody will settle.
             self._sweeper.disown([pending.asking.call_id for pending in batch])
-        for pending in batch:
-            if not pending.answer.done():
-                pending.answer.set_exception(LedgerUnavailable())
+        self._deliver(partial(_resolve_unavailable, batch))
 
     def _settle(self, batch: list[Settlement]) -> None:
         _announce_settled(settle(self._settle_line.open(), batch))
@@ -177,6 +205,12 @@ class Ledger:
         if not self._stopping.is_set():
             self._stopping.wait(SETTLE_RETRY_SECONDS)
             self._settle_lane.put_back(batch)
+
+
+def _resolve_unavailable(batch: list[Pending]) -> None:
+    for pending in batch:
+        if not pending.answer.done():
+            pending.answer.set_exception(LedgerUnavailable())
 
 
 def _announce_settled(settled: list[Settlement]) -> None:

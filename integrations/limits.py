@@ -71,9 +71,7 @@ class Limit(models.Model):
         db_table = "cus_limits"
         constraints = [
             models.UniqueConstraint(fields=["limit_id", "version"], name="cus_limits_version_once"),
-            models.UniqueConstraint(
-                fields=["limit_id"], condition=Q(superseded_at=None), name="cus_limits_one_newest"
-            ),
+            models.UniqueConstraint(fields=["limit_id"], condition=Q(superseded_at=None), name="cus_limits_one_newest"),
             models.UniqueConstraint(
                 fields=["tenant", "scope", "integration", "key", "metric", "period", "mode"],
                 condition=Q(superseded_at=None),

@@ -77,9 +77,7 @@ def matches(key: KeySnapshot, digest: bytes) -> bool:
 def load_tenant(tenant_id: UUID) -> TenantSnapshot:
     """Read a tenant's configuration, its version first."""
     tenant = Tenant.objects.get(pk=tenant_id)
-    integrations = (
-        Integration.objects.for_tenant(tenant_id).present().prefetch_related("credentials").order_by("name")
-    )
+    integrations = Integration.objects.for_tenant(tenant_id).present().prefetch_related("credentials").order_by("name")
     return TenantSnapshot(
         id=tenant.pk,
         config_version=tenant.config_version,

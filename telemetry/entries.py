@@ -62,6 +62,9 @@ class UsageEntry:
     raw_usage: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def with_error_message(self, message: str) -> "UsageEntry":
+        return replace(self, error_message=message)
+
     def fact(self) -> UsageFact:
         """What is announced of this row once it is durable."""
         return UsageFact(

@@ -34,9 +34,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
-                        default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
+                    models.UUIDField(default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False),
                 ),
                 (
                     "name",
@@ -142,9 +140,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
-                        default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
+                    models.UUIDField(default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False),
                 ),
                 ("name", models.CharField(max_length=100)),
                 ("public_id", models.CharField(editable=False, max_length=16, unique=True)),
@@ -372,9 +368,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="credential",
-            constraint=models.UniqueConstraint(
-                fields=("integration", "version"), name="cus_credentials_version_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("integration", "version"), name="cus_credentials_version_once"),
         ),
         migrations.AddConstraint(
             model_name="credential",

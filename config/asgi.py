@@ -1,0 +1,39 @@
+"""The one ASGI application: programs go to the gateway, people and REST to Django.
+
+`CUSTOMHOUSE_ROLE` (set by `serve --role`) may leave only one of the two doors open.
+"""
+
+import os
+from typing import Any
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+
+from config import postgres
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+if settings.EMBEDDED_POSTGRES:
+    postgres.acquire(settings.BASE_DIR)
+django = get_asgi_application()
+
+# The door's modules need Django to be set up.
+from proxy.answers import send_json  # noqa: E402
+from proxy.door import Door  # noqa: E402
+
+door = Door()
+ROLE = os.environ.get("CUSTOMHOUSE_ROLE", "all")
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Dispatch by path, before Django's handler costs a millisecond."""
+    if scope["type"] == "lifespan":
+        await door.lifespan(receive, send)
+    elif door.serves(scope["path"]):
+        if ROLE == "web" and scope["path"] not in ("/healthz", "/readyz"):
+            await send_json(send, 404, {"detail": "This process serves people only."})
+        else:
+            await door(scope, receive, send)
+    elif ROLE == "gateway":
+        await send_json(send, 404, {"detail": "This process serves programs only."})
+    else:
+        await django(scope, receive, send)

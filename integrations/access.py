@@ -1,0 +1,51 @@
+"""REST access with a gateway key."""
+
+from dataclasses import dataclass
+
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from integrations.gateway_keys import digest_of, public_id_of
+from integrations.models import GatewayKey
+from integrations.snapshot import KeySnapshot
+from integrations.snapshot_store import matches, snapshot_of_key
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Who asks: a program with a valid gateway key."""
+
+    key: KeySnapshot
+    is_authenticated: bool = True
+
+
+class GatewayKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer cush_…` (or `x-api-key`): a key that is neither revoked, expired nor frozen."""
+
+    def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
+        text = _presented(request)
+        if text is None:
+            return None
+        public_id = public_id_of(text)
+        row = GatewayKey.objects.filter(public_id=public_id).first() if public_id else None
+        key = snapshot_of_key(row) if row is not None else None
+        if key is None or not matches(key, digest_of(text)) or not _is_usable(key):
+            raise AuthenticationFailed("This gateway key is not valid.")
+        return KeyHolder(key), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def _presented(request: Request) -> str | None:
+    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential:
+        return credential.strip()
+    return request.headers.get("X-Api-Key")
+
+
+def _is_usable(key: KeySnapshot) -> bool:
+    expired = key.expires_at is not None and key.expires_at <= timezone.now()
+    return not (key.revoked or key.frozen or expired)

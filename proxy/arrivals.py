@@ -1,0 +1,201 @@
+"""A call as it arrives: who asks, for which integration, for what. Everything before the decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from enforcement.checks import hard_block
+from enforcement.entries import Asking
+from integrations.custody import open_credential
+from integrations.gateway_keys import digest_of, public_id_of
+from integrations.providers import SANDBOX_ORIGIN
+from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
+from integrations.snapshot_store import matches
+from integrations.vault import VaultError
+from proxy.authentication import NoKey, TwoKeys, presented_key
+from proxy.demands import FREE, demand_of
+from proxy.dialects import (
+    BodyError,
+    CallRequest,
+    Dialect,
+    Endpoint,
+    ErrorKind,
+    dialects_for,
+    match,
+    read_request,
+    spoken,
+    unsupported_endpoint,
+    unsupported_field,
+)
+from proxy.gateway import Gateway, now
+from proxy.refusals import Refusal
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request wants to go: `name` of the integration, `None` for the key's own, and the native path."""
+
+    name: str | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A call that may be asked for, with the credential that would carry it."""
+
+    asking: Asking
+    integration: IntegrationSnapshot | None
+    credential: str | None = field(repr=False)
+
+
+def target_of(path: str) -> Target:
+    """Split `/proxy/<name>/<native path>` or `/v1/…`."""
+    if path.startswith("/proxy/"):
+        name, _, rest = path[len("/proxy/") :].partition("/")
+        return Target(name, "/" + rest)
+    return Target(None, path)
+
+
+def guessed_dialect(scope: dict[str, Any], target: Target) -> Dialect:
+    """In which dialect to speak before the integration is known."""
+    if "/messages" in target.path:
+        return Dialect.ANTHROPIC
+    return spoken(scope["headers"]) or Dialect.OPENAI
+
+
+async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tuple[TenantSnapshot, KeySnapshot, str]:
+    """The key that the request carries, with its tenant. Raises `Refusal`."""
+    try:
+        text = presented_key(headers, query)
+    except NoKey:
+        raise Refusal(ErrorKind.INVALID_KEY, "No gateway key was given: send it as `Authorization: Bearer`.") from None
+    except TwoKeys:
+        raise Refusal(
+            ErrorKind.INVALID_REQUEST, "The request carries two different keys: send one.", code="two_keys"
+        ) from None
+    public_id = public_id_of(text)
+    if public_id is None or gateway.snapshots.is_unknown(public_id):
+        raise _invalid_key()
+    found = gateway.snapshots.known(public_id) or await gateway.load_key(public_id)
+    if found is None or not matches(found[1], digest_of(text)):
+        raise _invalid_key()
+    return *found, public_id
+
+
+def integration_for(
+    tenant: TenantSnapshot, key: KeySnapshot, target: Target, dialect: Dialect
+) -> IntegrationSnapshot | None:
+    """The integration that the request means; `None` if there is none of that name.
+
+    Without a name the key must leave only one that speaks the dialect. Raises `Refusal`.
+    """
+    if target.name is not None:
+        return tenant.integrations.get(target.name)
+    usable = [
+        integration
+        for integration in tenant.integrations.values()
+        if (not key.integration_ids or integration.id in key.integration_ids)
+        and dialect in dialects_for(integration.provider_type)
+    ]
+    if len(usable) != 1:
+        raise Refusal(
+            ErrorKind.NOT_FOUND,
+            "This key does not lead to exactly one integration: call /proxy/<integration name>/… instead.",
+            code="integration_ambiguous" if usable else "integration_not_found",
+        )
+    return usable[0]
+
+
+def endpoint_for(integration: IntegrationSnapshot, method: str, target: Target, dialect: Dialect) -> Endpoint:
+    """The operation behind the path. Raises `Refusal` for what is not carried."""
+    endpoint = match(integration.provider_type, method, target.path, dialect)
+    if endpoint is None:
+        raise Refusal(ErrorKind.NOT_FOUND, unsupported_endpoint(method, target.path), code="unsupported_endpoint")
+    return endpoint
+
+
+def read_call(endpoint: Endpoint, body: bytes) -> CallRequest:
+    """What the body asks for. Raises `Refusal` for what is broken, ambiguous or cannot be metered."""
+    try:
+        request = read_request(endpoint, body)
+    except BodyError as error:
+        raise Refusal(ErrorKind.INVALID_REQUEST, error.message, param=error.param) from None
+    if request.refused is not None:
+        raise Refusal(
+            ErrorKind.INVALID_REQUEST,
+            unsupported_field(request.refused),
+            code="unsupported_field",
+            param=request.refused,
+        )
+    return request
+
+
+def ask(
+    gateway: Gateway,
+    *,
+    call_id: UUID,
+    tenant: TenantSnapshot,
+    key: KeySnapshot,
+    integration: IntegrationSnapshot | None,
+    name: str,
+    endpoint: Endpoint | None,
+    request: CallRequest | None,
+) -> Arrival:
+    """Put the call as the question that the ledger answers."""
+    credential = _open(integration) if integration is not None else None
+    moment = now()
+    model = request.model if request is not None else ""
+    blocked = hard_block(
+        tenant=tenant,
+        key=key,
+        integration=integration,
+        name=name,
+        model=model,
+        scope="inference",
+        credential_opens=credential is not None,
+        now=moment,
+    )
+    demand, price_version = FREE, None
+    if blocked is None and integration is not None and endpoint is not None and request is not None:
+        price = gateway.book.find(integration.provider_type, model, moment, tenant.id)
+        demand = demand_of(endpoint, request, integration, price)
+        price_version = price.version if price is not None else None
+    asking = Asking(
+        call_id=call_id,
+        tenant_id=tenant.id,
+        config_version=tenant.config_version,
+        timezone=tenant.timezone,
+        integration_id=integration.id if integration is not None else None,
+        key_id=key.id,
+        provider=integration.provider_type if integration is not None else "",
+        endpoint=endpoint.name if endpoint is not None else "",
+        model=model,
+        stream=request.stream if request is not None else False,
+        # What is hard-blocked needs no window, so it must not wait for one.
+        limits=tenant.limits_for(integration.id, key.id) if integration is not None and blocked is None else (),
+        demand=demand,
+        hard_block=blocked,
+        price_version=price_version,
+    )
+    return Arrival(asking, integration, credential)
+
+
+def is_sandbox(integration: IntegrationSnapshot) -> bool:
+    """Whether the provider is the one built into this server."""
+    return integration.base_url == SANDBOX_ORIGIN
+
+
+def _open(integration: IntegrationSnapshot) -> str | None:
+    if integration.credential is None:
+        return None
+    try:
+        return open_credential(integration.credential)
+    except VaultError:
+        return None
+
+
+def _invalid_key() -> Refusal:
+    return Refusal(ErrorKind.INVALID_KEY, "This gateway key is not valid.")

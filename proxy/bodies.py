@@ -1,0 +1,45 @@
+"""Request bodies: read once, whole, and never beyond the cap."""
+
+from collections.abc import Iterable
+
+from proxy.answers import Receive
+from proxy.dialects import ErrorKind
+from proxy.refusals import Refusal
+
+
+class ClientLeft(Exception):
+    """The client went away before it had sent its whole request."""
+
+
+async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *, cap: int) -> bytes:
+    """The whole body. Raises `Refusal` above `cap` bytes or when it is compressed, and `ClientLeft`."""
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and int(value) > cap:
+            raise _too_large(cap)
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Refusal(
+                ErrorKind.UNSUPPORTED_MEDIA,
+                "Compressed request bodies are not accepted: send the body without content-encoding.",
+                code="unsupported_encoding",
+            )
+    message = await receive()
+    body = message.get("body", b"")
+    if not message.get("more_body"):
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        return bytes(body)
+    parts = [body]
+    size = len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > cap:
+            raise _too_large(cap)
+    return b"".join(parts)
+
+
+def _too_large(cap: int) -> Refusal:
+    return Refusal(ErrorKind.TOO_LARGE, f"The request body is larger than the {cap} bytes that this gateway accepts.")

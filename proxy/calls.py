@@ -1,0 +1,127 @@
+"""The life of a call: receive, authenticate, read, admit, forward, relay, witness."""
+
+import time
+from typing import Any
+
+from accounts.ids import uuid7
+from enforcement.entries import Admission, Asking, LedgerUnavailable, Stale
+from proxy import arrivals
+from proxy.answers import Headers, Message, Receive, Send, send_answer
+from proxy.bodies import ClientLeft, read_body
+from proxy.carriage import Carriage
+from proxy.dialects import ErrorKind, render_error
+from proxy.gateway import Gateway
+from proxy.refusals import Refusal, refusal_of
+
+MOST_RELOADS = 8
+
+
+class Call:
+    """One call from its arrival to its admission; a `Carriage` takes it from there."""
+
+    def __init__(self, gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self.gateway = gateway
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.call_id = uuid7()
+        self.began = time.monotonic()
+        self.target = arrivals.target_of(scope["path"])
+        self.dialect = arrivals.guessed_dialect(scope, self.target)
+        self.decision_header: bytes | None = None
+        self.has_begun = False
+        """The client has seen the beginning of an answer."""
+
+    async def send(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+    async def run(self) -> None:
+        """Carry the call to its end, or tell the client why not."""
+        try:
+            await self._carry()
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except ClientLeft:
+            return
+
+    async def _carry(self) -> None:
+        gateway, scope = self.gateway, self.scope
+        tenant, key, public_id = await arrivals.authenticate(gateway, scope["headers"], scope["query_string"])
+        integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
+        endpoint, request, body = None, None, b""
+        if integration is not None:
+            endpoint = arrivals.endpoint_for(integration, scope["method"], self.target, self.dialect)
+            self.dialect = endpoint.dialect
+            if endpoint.has_body:
+                body = await read_body(scope["headers"], self.receive, cap=gateway.environment.max_body_bytes)
+            request = arrivals.read_call(endpoint, body)
+        for _ in range(MOST_RELOADS):
+            arrival = arrivals.ask(
+                gateway,
+                call_id=self.call_id,
+                tenant=tenant,
+                key=key,
+                integration=integration,
+                name=self.target.name or "",
+                endpoint=endpoint,
+                request=request,
+            )
+            outcome = await self._admit(arrival.asking)
+            if not isinstance(outcome, Stale):
+                break
+            found = await gateway.load_key(public_id)
+            if found is None:
+                raise Refusal(ErrorKind.INVALID_KEY, "This gateway key is not valid.")
+            tenant, key = found
+            integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
+        else:
+            raise _unavailable("The configuration changes faster than it can be read. Retry.")
+        self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()
+        if not outcome.decision.result.goes_ahead:
+            raise refusal_of(outcome.decision)
+        assert endpoint is not None and request is not None, "what was admitted was read"
+        carriage = Carriage(
+            gateway=gateway,
+            scope=scope,
+            receive=self.receive,
+            send=self.send,
+            began=self.began,
+            own_headers=self.own_headers(),
+            arrival=arrival,
+            admission=outcome,
+            endpoint=endpoint,
+            request=request,
+            body=body,
+        )
+        await carriage.run()
+
+    async def _admit(self, asking: Asking) -> Admission | Stale:
+        try:
+            return await self.gateway.ledger.admit_on_loop(asking)
+        except LedgerUnavailable:
+            raise _unavailable("The ledger cannot be reached, so no call can be admitted. Retry shortly.") from None
+
+    def own_headers(self) -> Headers:
+        """What every answer of a call carries."""
+        headers: Headers = [(b"x-customhouse-call-id", str(self.call_id).encode())]
+        if self.decision_header is not None:
+            headers.append((b"x-customhouse-decision", self.decision_header))
+        return headers
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        answer = render_error(
+            self.dialect,
+            refusal.kind,
+            refusal.message,
+            request_id=str(self.call_id),
+            code=refusal.code,
+            param=refusal.param,
+            retry_after=refusal.retry_after,
+            may_be_billed=refusal.may_be_billed,
+        )
+        await send_answer(self.send, answer.status, [*answer.headers, *self.own_headers()], answer.body)
+
+
+def _unavailable(message: str) -> Refusal:
+    return Refusal(ErrorKind.UNAVAILABLE, message, code="evidence_unavailable", retry_after=1)

@@ -1,0 +1,245 @@
+"""An admitted call between provider and client: forward, relay, witness.
+
+Whatever happens here, the call is witnessed exactly once, and always before the client can know that it has ended.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from enforcement.entries import Admission, Settlement
+from integrations.models import OnDisconnect
+from proxy import arrivals
+from proxy.answers import Headers, Receive, Send, send_answer
+from proxy.arrivals import Arrival
+from proxy.dialects import (
+    CallRequest,
+    Dialect,
+    Endpoint,
+    ErrorKind,
+    credential,
+    join,
+    prepare_body,
+    reader,
+    render_error,
+    stream_error,
+    to_client,
+    to_provider,
+)
+from proxy.gateway import Gateway
+from proxy.upstream import Answer, UpstreamFailed
+from proxy.witness import Ending, milliseconds, usage_entry
+
+DRAIN_SECONDS = 10.0
+REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
+
+
+class Carriage:
+    """One admitted call on its way to the provider and back."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        began: float,
+        own_headers: Headers,
+        arrival: Arrival,
+        admission: Admission,
+        endpoint: Endpoint,
+        request: CallRequest,
+        body: bytes,
+    ) -> None:
+        assert arrival.integration is not None and arrival.credential is not None, "what was admitted can be sent"
+        self.gateway = gateway
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.began = began
+        self.own_headers = own_headers
+        self.asking = arrival.asking
+        self.integration = arrival.integration
+        self.credential = arrival.credential
+        self.admission = admission
+        self.endpoint = endpoint
+        self.request = request
+        self.body = body
+        self.ending = Ending()
+        self.reader = reader(endpoint, request.stream, strip_usage=request.inject_usage)
+        self.output_cap = self._output_cap()
+        self.answer: Answer | None = None
+        self.head: Headers = []
+        self.started = False
+        self.witnessed = False
+        self.cut = False
+        self.task = asyncio.current_task()
+        self.loop = asyncio.get_running_loop()
+        self.timer = self.loop.call_later(gateway.environment.upstream_total_seconds, self._cut_off)
+
+    async def run(self) -> None:
+        """Carry the call to its end. Raises only what cancels the whole process."""
+        watcher = self.loop.create_task(self._watch_client())
+        try:
+            await self._forward()
+            await self._relay()
+        except UpstreamFailed as failure:
+            await self._tell(failure)
+        except asyncio.CancelledError:
+            if not self.cut or self.task is None:
+                raise
+            self.task.uncancel()
+        finally:
+            watcher.cancel()
+            self.timer.cancel()
+            if self.answer is not None:
+                self.answer.close()
+            self._witness()
+
+    async def _forward(self) -> None:
+        body = prepare_body(self.endpoint, self.request, self.body, self.output_cap) if self.body else b""
+        headers = to_provider(self.scope["headers"])
+        headers.append(credential(self.endpoint.dialect, self.credential))
+        # Until the client says otherwise the request counts as sent: being cut here leaves its fate unknown.
+        self.ending.dispatched = True
+        try:
+            self.answer = await self.gateway.upstreams.send(
+                self.endpoint.method, self._url(), headers, body, ours=arrivals.is_sandbox(self.integration)
+            )
+        except UpstreamFailed as failure:
+            self.ending.dispatched = failure.sent
+            raise
+
+    def _url(self) -> str:
+        base_url = self.integration.base_url
+        if arrivals.is_sandbox(self.integration):
+            version = "/v1" if self.endpoint.dialect is Dialect.OPENAI else ""
+            base_url = f"http://127.0.0.1:{self.gateway.environment.port}/sandbox{version}"
+        return join(base_url, self.endpoint, self.scope["query_string"].decode("latin-1"))
+
+    def _output_cap(self) -> int | None:
+        """The granted output, where the caller set no cap and a strict limit rests on the bound."""
+        if not self.asking.demand.cap_is_ours:
+            return None
+        if any(limit.mode == "strict" and limit.metric in ("cost", "tokens") for limit in self.asking.limits):
+            return self.admission.decision.output_tokens
+        return None
+
+    async def _relay(self) -> None:
+        answer, ending = self.answer, self.ending
+        assert answer is not None, "what is relayed has begun"
+        ending.status = answer.status
+        self.head, length = self._read_head(answer)
+        if 300 <= answer.status < 400:
+            raise UpstreamFailed("the provider redirects, and redirects are not followed", sent=True)
+        if self.request.stream and answer.status < 300:
+            await self._start(answer.status)
+        received = 0
+        while chunk := await answer.read():
+            if ending.ttft_ms is None:
+                ending.ttft_ms = milliseconds(self.began, time.monotonic())
+            received += len(chunk)
+            out = self.reader.feed(chunk)
+            if received == length or self.reader.ended:
+                out += self._witness(complete=True)
+            await self._pass_on(out)
+        rest = self._witness(complete=True)
+        if not ending.client_left:
+            await self._start(answer.status)
+            await self.send({"type": "http.response.body", "body": rest})
+
+    def _read_head(self, answer: Answer) -> tuple[Headers, int | None]:
+        headers = to_client(answer.headers)
+        length = None
+        for raw_name, value in answer.headers:
+            name = raw_name.lower()
+            if name == b"content-length" and value.isdigit():
+                length = int(value)
+                if not self.request.inject_usage:
+                    headers.append((name, value))
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                headers.append((name, value))
+            elif name in REQUEST_ID_HEADERS:
+                self.ending.request_id = value.decode("latin-1")
+        headers += self.own_headers
+        if self.output_cap is not None:
+            headers.append((b"x-customhouse-output-cap", b"%d" % self.output_cap))
+        return headers, length
+
+    async def _start(self, status: int) -> None:
+        if not self.started:
+            self.started = True
+            await self.send({"type": "http.response.start", "status": status, "headers": self.head})
+
+    async def _pass_on(self, out: bytes) -> None:
+        if not out or self.ending.client_left:
+            return
+        status = self.ending.status or 0
+        if status >= 400 and self.credential.encode() in out:
+            # Some servers repeat the key that they refuse.
+            out = out.replace(self.credential.encode(), b"*" * len(self.credential))
+        await self._start(status)
+        await self.send({"type": "http.response.body", "body": out, "more_body": True})
+
+    async def _tell(self, failure: UpstreamFailed) -> None:
+        """Tell the client that the provider failed; after the first byte only a stream still has a way to."""
+        code = "upstream_timeout" if failure.timed_out else "upstream_error" if failure.sent else "upstream_unreachable"
+        self.ending.error_code, self.ending.error_message = code, str(failure)
+        self._witness()
+        kind = ErrorKind.TIMEOUT if failure.timed_out else ErrorKind.BAD_GATEWAY
+        message = f"The call failed: {failure}."
+        call_id = str(self.asking.call_id)
+        if self.ending.client_left:
+            return
+        if not self.started:
+            answer = render_error(
+                self.endpoint.dialect, kind, message, request_id=call_id, code=code, may_be_billed=failure.sent
+            )
+            await send_answer(self.send, answer.status, [*answer.headers, *self.own_headers], answer.body)
+        elif self.request.stream:
+            event = stream_error(self.endpoint, kind, message, request_id=call_id, code=code)
+            await self.send({"type": "http.response.body", "body": event})
+
+    async def _watch_client(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.ending.client_left = True
+        if self.integration.on_disconnect == OnDisconnect.CLOSE:
+            self._cut_off()
+        else:
+            self.timer.cancel()
+            self.timer = self.loop.call_later(DRAIN_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        """End the call where it is."""
+        self.cut = True
+        if not self.ending.client_left:
+            self.ending.error_code, self.ending.error_message = "upstream_timeout", "the call took too long"
+        if self.task is not None:
+            self.task.cancel()
+
+    def _witness(self, *, complete: bool = False) -> bytes:
+        """Hand the call's end to the ledger, once. Gives the bytes that the reader still held back."""
+        rest, reading = self.reader.finish()
+        if self.witnessed:
+            return rest
+        self.witnessed = True
+        ending = self.ending
+        ending.complete = complete
+        ending.latency_ms = milliseconds(self.began, time.monotonic())
+        usage = usage_entry(
+            asking=self.asking,
+            admission=self.admission,
+            endpoint=self.endpoint,
+            request=self.request,
+            reading=reading,
+            ending=ending,
+            price_for=lambda model: self.gateway.book.find(
+                self.asking.provider, model, self.admission.decided_at, self.asking.tenant_id
+            ),
+        )
+        if usage.error_message and self.credential in usage.error_message:
+            usage = usage.with_error_message(usage.error_message.replace(self.credential, "[redacted]"))
+        self.gateway.ledger.settle(Settlement(usage, self.admission.holds))
+        return rest

@@ -1,0 +1,75 @@
+"""The door for programs: our own ASGI application, in front of Django's."""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from proxy.answers import Receive, Send, send_answer
+from proxy.arrivals import guessed_dialect, target_of
+from proxy.calls import Call
+from proxy.dialects import ErrorKind, render_error
+from proxy.gateway import Gateway
+from proxy.probes import healthz, readyz
+from proxy.sandbox import sandbox
+
+logger = logging.getLogger(__name__)
+
+OWN_PATHS = ("/proxy/", "/v1/", "/sandbox/")
+PROBES = ("/healthz", "/readyz")
+
+Scope = MutableMapping[str, Any]
+
+
+class Door:
+    """Serves the data plane of one process."""
+
+    def __init__(self) -> None:
+        self._gateway: Gateway | None = None
+
+    @staticmethod
+    def serves(path: str) -> bool:
+        """Whether a path belongs to the data plane."""
+        return path.startswith(OWN_PATHS) or path in PROBES
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        """Open the gateway when the server starts, and close it when it ends."""
+        await receive()
+        try:
+            self._gateway = Gateway()
+            await self._gateway.start()
+        except Exception as error:
+            logger.exception("The gateway did not start")
+            await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._gateway.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path == "/healthz":
+            await healthz(send)
+            return
+        gateway = self._gateway
+        assert gateway is not None, "a server runs the lifespan before it serves"
+        if path == "/readyz":
+            await readyz(gateway, send)
+        elif path.startswith("/sandbox/"):
+            await sandbox(scope, receive, send, path[len("/sandbox") :])
+        else:
+            await self._carry(gateway, dict(scope), receive, send)
+
+    async def _carry(self, gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        call = Call(gateway, scope, receive, send)
+        try:
+            await call.run()
+        except Exception:
+            logger.exception("A call failed unexpectedly", extra={"call_id": call.call_id})
+            if call.has_begun:
+                raise
+            dialect = guessed_dialect(scope, target_of(scope["path"]))
+            answer = render_error(
+                dialect, ErrorKind.INTERNAL, "The gateway failed.", request_id=str(call.call_id), may_be_billed=True
+            )
+            await send_answer(send, answer.status, [*answer.headers, *call.own_headers()], answer.body)

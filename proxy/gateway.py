@@ -1,0 +1,118 @@
+"""What one gateway process holds: its ledger, its memory of configuration and prices, its upstream client."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections, connections
+from psycopg.conninfo import make_conninfo
+
+from enforcement.ledger import Ledger, LedgerSettings
+from integrations.snapshot import KeySnapshot, TenantSnapshot
+from integrations.snapshot_store import SnapshotStore
+from proxy.destinations import Destinations
+from proxy.upstream import Upstreams, UpstreamTimeouts
+from telemetry.price_book import PriceBook
+from telemetry.services import book_version, load_book
+
+logger = logging.getLogger(__name__)
+
+Loaded = TypeVar("Loaded")
+
+# Loads are rare and short; two threads keep one slow query from stopping the others.
+LOADING_THREADS = 2
+RESERVATION_MARGIN_SECONDS = 120
+
+
+class Gateway:
+    """Lives from the start of a process to its end; all but loads run on its event loop."""
+
+    def __init__(self) -> None:
+        environment = settings.ENVIRONMENT
+        self.environment = environment
+        self.snapshots = SnapshotStore()
+        self.book = PriceBook.of(())
+        self._book_version: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(LOADING_THREADS, thread_name_prefix="gateway-load")
+        timeouts = UpstreamTimeouts(
+            connect=environment.upstream_connect_seconds,
+            first_byte=environment.upstream_first_byte_seconds,
+            idle=environment.upstream_idle_seconds,
+        )
+        self.upstreams = Upstreams(Destinations.parse(environment.allow_upstreams), timeouts)
+        url = database_url()
+        self.ledger = Ledger(
+            LedgerSettings(
+                url=url,
+                direct_url=settings.DATABASE_DIRECT_URL or url,
+                reservation_seconds=environment.upstream_total_seconds + RESERVATION_MARGIN_SECONDS,
+                sweep_interval_seconds=environment.sweep_interval_seconds,
+                sweep_grace_seconds=environment.sweep_grace_seconds,
+            ),
+            on_config=self._config_changed,
+            on_reconnect=self._config_unknown,
+            deliver=self._loop.call_soon_threadsafe,
+        )
+        self.draining = False
+
+    async def start(self) -> None:
+        """Open the ledger; the gateway answers at once and says 503 until the database is there."""
+        self.ledger.start()
+        # What lives for the whole process need not be looked at by every collection.
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """Finish every settlement, then leave."""
+        self.draining = True
+        await self.upstreams.close()
+        await asyncio.to_thread(self.ledger.stop)
+        self._threads.shutdown(wait=True)
+
+    async def load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """Read key, tenant and, where it changed, the price book from the database."""
+        return await self._in_thread(self._load_key, public_id)
+
+    async def in_thread(self, work: Callable[..., Loaded], *arguments: Any) -> Loaded:
+        """Run what needs the database beside the event loop."""
+        return await self._in_thread(work, *arguments)
+
+    async def _in_thread(self, work: Callable[..., Loaded], *arguments: Any) -> Loaded:
+        return await self._loop.run_in_executor(self._threads, _with_connection, work, arguments)
+
+    def _load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        version = book_version()
+        if version != self._book_version:
+            self.book = load_book()
+            self._book_version = version
+        return self.snapshots.load(public_id)
+
+    def _config_changed(self, payload: str) -> None:
+        self._loop.call_soon_threadsafe(self.snapshots.drop, UUID(payload))
+
+    def _config_unknown(self) -> None:
+        self._loop.call_soon_threadsafe(self.snapshots.drop_all)
+
+
+def database_url() -> str:
+    """How psycopg reaches the database of Django's settings."""
+    parts = connections["default"].get_connection_params()
+    names = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey")
+    return make_conninfo(**{name: parts[name] for name in names if parts.get(name)})
+
+
+def now() -> datetime:
+    """The process's clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def _with_connection(work: Callable[..., Loaded], arguments: tuple[Any, ...]) -> Loaded:
+    close_old_connections()
+    return work(*arguments)

@@ -1,0 +1,189 @@
+"""From how a call ended to its usage row. Pure: no clock, no network, no database.
+
+What the provider reports is the truth. Without it, what passed is counted; where nothing is known and the provider
+may have billed, the call is charged at its bound. Unknown is never zero.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from enforcement.entries import Admission, Asking
+from proxy.dialects import CallRequest, Endpoint
+from telemetry.entries import UsageEntry
+from telemetry.pricing import Cost, cost_of
+from telemetry.rates import ModelPrice
+from telemetry.usage import Reading, Usage
+
+PriceFor = Callable[[str], ModelPrice | None]
+
+# Few texts have less than three bytes to a token, so the count of what passed errs on the provider's side.
+BYTES_PER_TOKEN = 3
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a call ended, as the gateway saw it."""
+
+    dispatched: bool = False
+    """A byte of the request may have reached the provider."""
+    status: int | None = None
+    complete: bool = False
+    """The answer was read to its end."""
+    client_left: bool = False
+    error_code: str | None = None
+    error_message: str | None = None
+    request_id: str | None = None
+    latency_ms: int | None = None
+    ttft_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What is written of a call's use."""
+
+    tokens_in: int | None
+    tokens_out: int | None
+    quality: str
+    cost: Cost
+    classes: dict[str, int]
+    flags: tuple[str, ...] = ()
+
+
+_NOTHING = _Account(0, 0, "reported", Cost(0, (), "free", None), {})
+
+
+def usage_entry(
+    *,
+    asking: Asking,
+    admission: Admission,
+    endpoint: Endpoint,
+    request: CallRequest,
+    reading: Reading,
+    ending: Ending,
+    price_for: PriceFor,
+) -> UsageEntry:
+    """The row of a call that was admitted. `price_for` finds prices as of the admission."""
+    account = _account(asking, admission, endpoint, request, reading, ending, price_for)
+    assert asking.integration_id is not None, "a call that was admitted has an integration"
+    return UsageEntry(
+        tenant_id=asking.tenant_id,
+        call_id=asking.call_id,
+        integration_id=asking.integration_id,
+        key_id=asking.key_id,
+        provider=asking.provider,
+        endpoint=asking.endpoint,
+        model=asking.model,
+        stream=asking.stream,
+        dispatched=ending.dispatched,
+        cost_status=account.cost.status,
+        quality=account.quality,
+        policy_result=admission.decision.result.policy_result,
+        source="proxy",
+        admitted_at=admission.decided_at,
+        response_model=reading.model,
+        tokens_in=account.tokens_in,
+        tokens_out=account.tokens_out,
+        token_classes=account.classes,
+        cost_nanos=account.cost.nanos,
+        cost_lines=[line.to_json() for line in account.cost.lines],
+        price_version=account.cost.price_version,
+        flags=[*account.flags, *account.cost.flags, *_flags(asking, admission, account.cost, ending)],
+        status_code=ending.status,
+        error_code=ending.error_code or reading.error_code,
+        error_message=ending.error_message or reading.error_message,
+        latency_ms=ending.latency_ms,
+        ttft_ms=ending.ttft_ms,
+        upstream_request_id=ending.request_id,
+        raw_usage=reading.raw,
+    )
+
+
+def _account(
+    asking: Asking,
+    admission: Admission,
+    endpoint: Endpoint,
+    request: CallRequest,
+    reading: Reading,
+    ending: Ending,
+    price_for: PriceFor,
+) -> _Account:
+    if not ending.dispatched or not endpoint.metered or _was_declined(reading, ending):
+        return _NOTHING
+    price = _price_of(asking.model, reading.model, price_for)
+    if reading.usage is not None:
+        return _reported(reading.usage, reading, price, price_for)
+    if ending.status is not None and ending.status < 300 and (reading.output_chars or ending.complete):
+        return _estimated(asking, admission, request, reading, price)
+    return _at_bound(asking, admission)
+
+
+def _was_declined(reading: Reading, ending: Ending) -> bool:
+    """Whether the provider answered that it did not do the work.
+
+    A server error counts only in the provider's own words: one of a machine in between may hide a billed call.
+    """
+    if ending.status is None or ending.status < 300 or reading.usage is not None:
+        return False
+    return ending.status < 500 or reading.error_code is not None or reading.error_message is not None
+
+
+def _price_of(asked_model: str, served_model: str | None, price_for: PriceFor) -> ModelPrice | None:
+    served = price_for(served_model) if served_model else None
+    return served or price_for(asked_model)
+
+
+def _reported(usage: Usage, reading: Reading, price: ModelPrice | None, price_for: PriceFor) -> _Account:
+    quality = "reported"
+    if not reading.complete:
+        # The last word on the output was not spoken, so at least what was seen of it counts.
+        quality = "partial"
+        seen = -(-reading.output_chars // BYTES_PER_TOKEN)
+        usage = replace(usage, output_total=max(usage.output_total or 0, seen))
+    cost = cost_of(usage, price, price_for=price_for)
+    if quality == "partial" and cost.status == "priced":
+        cost = replace(cost, status="estimated")
+    return _Account(
+        usage.input_total, usage.output_total, quality, cost, usage.token_classes(), (*usage.flags, *reading.flags)
+    )
+
+
+def _estimated(
+    asking: Asking, admission: Admission, request: CallRequest, reading: Reading, price: ModelPrice | None
+) -> _Account:
+    tokens_in, tokens_out = request.input_estimate, -(-reading.output_chars // BYTES_PER_TOKEN)
+    demand, granted = asking.demand, admission.decision.output_tokens
+    if demand.input_tokens is not None:
+        tokens_in = min(tokens_in, demand.input_tokens)
+    if granted is not None:
+        tokens_out = min(tokens_out, granted * demand.choices)
+    usage = Usage(input_total=tokens_in, output_total=tokens_out)
+    cost = cost_of(usage, price)
+    if cost.nanos is not None:
+        cost = replace(cost, status="estimated")
+    return _Account(tokens_in, tokens_out, "estimated", cost, usage.token_classes(), ("usage_missing", *reading.flags))
+
+
+def _at_bound(asking: Asking, admission: Admission) -> _Account:
+    demand, granted = asking.demand, admission.decision.output_tokens
+    nanos = demand.cost_nanos(granted)
+    cost = Cost(nanos, (), "estimated" if nanos is not None else "unpriced", asking.price_version)
+    tokens_out = granted * demand.choices if granted is not None else None
+    return _Account(demand.input_tokens, tokens_out, "missing", cost, {}, ("charged_at_bound",))
+
+
+def _flags(asking: Asking, admission: Admission, cost: Cost, ending: Ending) -> Iterator[str]:
+    if ending.client_left:
+        yield "client_left"
+    if _over_bound(asking, admission, cost):
+        yield "over_reservation"
+
+
+def _over_bound(asking: Asking, admission: Admission, cost: Cost) -> bool:
+    """Whether the call went above what it had reserved."""
+    bound = asking.demand.cost_nanos(admission.decision.output_tokens)
+    return bound is not None and cost.nanos is not None and cost.nanos > bound
+
+
+def milliseconds(start: float, end: float) -> int:
+    """Whole milliseconds between two readings of a monotonic clock in seconds."""
+    return max(0, round((end - start) * 1000))
