@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -49,9 +49,22 @@ def unprivileged() -> Runner:
     return nobody() if os.geteuid() == 0 else Runner(sys.executable)
 
 
-def server_identity(house: House) -> dict[str, Any]:
-    """Arguments that run a program as the account of the house's server."""
-    return replace(house.runner, uid=house.data.stat().st_uid).identity if os.geteuid() == 0 else {}
+@contextmanager
+def stranger(house: House) -> Iterator[int]:
+    """A process of the server's account that is no server; PostgreSQL can only ask whether it lives."""
+    account = replace(house.runner, uid=house.data.stat().st_uid).identity if os.geteuid() == 0 else {}
+    process = subprocess.Popen(["sleep", "60"], **account)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def rename_server(lock_file: Path, pid: int) -> None:
+    """Put another process id into a lock file of PostgreSQL, where it is the first line."""
+    _, *rest = lock_file.read_text().splitlines(keepends=True)
+    lock_file.write_text("".join([f"{pid}\n", *rest]))
 
 
 def build(runner: Runner, name: str = "project") -> House:
@@ -159,19 +172,19 @@ def test_committed_data_survives_kill_9_of_everything(house: House) -> None:
 def test_a_recycled_process_id_does_not_block_recovery(house: House) -> None:
     url = house.enter().url()
     house.kill_everything(url)
-    with subprocess.Popen(["sleep", "60"], **server_identity(house)) as stranger:
-        for name in ("postmaster.pid", "../postgres/socket/.s.PGSQL.5432.lock"):
-            stale = house.data / name
-            _, *rest = stale.read_text().splitlines(keepends=True)
-            stale.write_text("".join([f"{stranger.pid}\n", *rest]))
+    with stranger(house) as pid:
+        rename_server(house.data / "postmaster.pid", pid)
+        rename_server(sockets(url) / ".s.PGSQL.5432.lock", pid)
         assert answers(house.enter().url())
-        stranger.kill()
 
 
-def test_an_empty_pid_file_does_not_block_recovery(own_house: House) -> None:
-    own_house.kill_everything(own_house.enter().url())
-    (own_house.data / "postmaster.pid").write_text("")
-    assert answers(own_house.enter().url())
+def test_an_empty_pid_file_does_not_block_recovery(house: House) -> None:
+    url = house.enter().url()
+    house.kill_everything(url)
+    with stranger(house) as pid:
+        (house.data / "postmaster.pid").write_text("")
+        rename_server(sockets(url) / ".s.PGSQL.5432.lock", pid)
+        assert answers(house.enter().url())
 
 
 def test_a_server_that_nobody_holds_is_used_and_then_stopped(house: House) -> None:
@@ -378,6 +391,11 @@ def test_data_decides_which_major_runs(machine: Path) -> None:
     for version in ("15.9", "17.2"):
         install(machine, version)
     assert chosen(machine, "pg15") == "15.9"
+
+
+def test_an_unfinished_data_folder_decides_nothing(machine: Path) -> None:
+    install(machine, "17.2")
+    assert chosen(machine, "pg16.new-killed") == "17.2"
 
 
 def test_data_of_a_major_that_is_not_installed_is_never_replaced_by_an_empty_database(machine: Path) -> None:
