@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from tests.bench import machine
@@ -43,8 +44,9 @@ def show(
     books: Books | None = None,
 ) -> str:
     """The whole report in markdown."""
-    lines = [f"Machine: {machine.describe()}.", ""]
-    lines += _table(bare, [bare, *results])
+    lines = [f"Machine: {machine.describe()}. {_speed([bare, *results])}", ""]
+    lines += _tables(bare, [bare, *results])
+    lines += _sizes(results)
     if settings is not None:
         lines += ["", "PostgreSQL: " + ", ".join(f"`{name}` {value}" for name, value in settings.items()) + "."]
     if books is not None:
@@ -75,42 +77,69 @@ def _kept(result: Result) -> dict[str, object]:
     return {"name": result.target.name, "cells": cells, **sizes}
 
 
-def _table(bare: Result, results: Sequence[Result]) -> Iterator[str]:
-    columns = (
-        "cell", "target", "CPU µs/call", "PostgreSQL µs/call", "calls/s", "p50 ms", "p99 ms", "added p50",
-        "added p99", "first token p50", "p99", "added p50", "added p99", "CPU µs/token", "errors", "foreign CPUs",
-    )  # fmt: skip
-    yield _row(columns)
-    yield _row(["---"] * 2 + ["---:"] * (len(columns) - 2))
-    for cell in dict.fromkeys(cell for result in results for cell in result.cells):
-        for result in results:
-            if cell in result.cells:
-                yield _row(_values(bare, result, cell))
+# Heading, value of the result, and how many digits; `added:` is minus the bare mock's.
+WHOLE = (
+    ("CPU µs/call", "gateway_cpu", 0),
+    ("PostgreSQL µs/call", "database_cpu", 0),
+    ("calls/s", "per_second", 0),
+    ("p50 ms", "p50", 2),
+    ("p99 ms", "p99", 2),
+    ("added p50 ms", "added:p50", 2),
+    ("added p99 ms", "added:p99", 2),
+    ("foreign CPUs", "foreign", 2),
+)
+STREAMED = (
+    ("CPU µs/stream", "gateway_cpu", 0),
+    ("CPU µs/token", "token_cpu", 0),
+    ("PostgreSQL µs/stream", "database_cpu", 0),
+    ("streams/s", "per_second", 0),
+    ("first token p50 ms", "ttft_p50", 2),
+    ("p99 ms", "ttft_p99", 2),
+    ("added p50 ms", "added:ttft_p50", 2),
+    ("added p99 ms", "added:ttft_p99", 2),
+    ("relay of a token p50 ms", "relay_p50", 2),
+    ("p99 ms", "relay_p99", 2),
+    ("foreign CPUs", "foreign", 2),
+)
 
 
-def _values(bare: Result, result: Result, cell: str) -> list[str]:
-    def added(name: str) -> float | None:
-        ours, theirs = result.get(cell, name), bare.get(cell, name)
-        return ours - theirs if ours is not None and theirs is not None and result is not bare else None
+def _tables(bare: Result, results: Sequence[Result]) -> Iterator[str]:
+    cells = list(dict.fromkeys(cell for result in results for cell in result.cells))
+    for columns, kinds in ((WHOLE, "nL"), (STREAMED, "sP")):
+        yield _row(["cell", "target", *(heading for heading, _, _ in columns), "errors"])
+        yield _row(["---", "---", *["---:"] * len(columns), "---:"])
+        for cell in (cell for cell in cells if cell[0] in kinds):
+            for result in results:
+                if cell in result.cells:
+                    values = [_number(_value(bare, result, cell, name), digits) for _, name, digits in columns]
+                    errors = sum(run.errors for run in result.cells[cell])
+                    yield _row([cell, result.target.name, *values, str(errors)])
+        yield ""
 
-    return [
-        cell,
-        result.target.name,
-        _number(result.get(cell, "gateway_cpu"), 0),
-        _number(result.get(cell, "database_cpu"), 0),
-        _number(result.get(cell, "per_second"), 0),
-        _number(result.get(cell, "p50")),
-        _number(result.get(cell, "p99")),
-        _number(added("p50")),
-        _number(added("p99")),
-        _number(result.get(cell, "ttft_p50")),
-        _number(result.get(cell, "ttft_p99")),
-        _number(added("ttft_p50")),
-        _number(added("ttft_p99")),
-        _number(result.get(cell, "token_cpu"), 0),
-        str(sum(run.errors for run in result.cells[cell])),
-        _number(result.get(cell, "foreign")),
-    ]
+
+def _value(bare: Result, result: Result, cell: str, name: str) -> float | None:
+    if not name.startswith("added:"):
+        return result.get(cell, name)
+    return None if result is bare else _added(bare, result, cell, name.removeprefix("added:"))
+
+
+def _added(bare: Result, result: Result, cell: str, name: str) -> float | None:
+    ours, theirs = result.get(cell, name), bare.get(cell, name)
+    return ours - theirs if ours is not None and theirs is not None else None
+
+
+def _sizes(results: Sequence[Result]) -> Iterator[str]:
+    for result in results:
+        if result.idle_mb is not None and result.loaded_mb is not None and result.largest_mb is not None:
+            yield (
+                f"{result.target.name}: {result.idle_mb:.0f} MB before, {result.loaded_mb:.0f} MB after the load (PSS "
+                f"of all processes), the largest process {result.largest_mb:.0f} MB."
+            )
+
+
+def _speed(results: Sequence[Result]) -> str:
+    times = [run.calibration for result in results for runs in result.cells.values() for run in runs]
+    return f"A fixed piece of Python took {min(times):.0f} to {max(times):.0f} ms between the runs."
 
 
 def _books(books: Books) -> list[str]:
@@ -135,11 +164,7 @@ def figures(bare: Result, results: Sequence[Result]) -> list[Figure]:
     """The figures that the gateway has to reach on two cores."""
     named = {result.target.name: result for result in results}
     one, two = named.get("Customhouse, 1 worker", bare), named.get("Customhouse, 2 workers")
-
-    def added(cell: str, name: str) -> float | None:
-        ours, theirs = one.get(cell, name), bare.get(cell, name)
-        return ours - theirs if ours is not None and theirs is not None else None
-
+    added = partial(_added, bare, one)
     cpu = one.get("n64", "gateway_cpu")
     doubled = two.get("n64", "gateway_cpu") if two else None
     found = [
