@@ -29,6 +29,7 @@ from config.postgres.session import Refused, Session
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.01
+_MAINTENANCE = "postgres"
 _INIT_SECONDS = 120.0
 _TAIL_LINES = 15
 
@@ -81,7 +82,7 @@ def ensure(place: Place) -> None:
                     raise StartFailed(attempt.log, _tail(attempt))
                 attempt = _start(place, lock)
         elif time.monotonic() >= deadline:
-            raise NotAnswering(place.sockets, START_SECONDS, silence)
+            raise NotAnswering(place.sockets, f"{silence}, for {START_SECONDS:.0f} s")
         time.sleep(_POLL_SECONDS)
 
 
@@ -91,13 +92,13 @@ def stop(place: Place) -> None:
     Fast, not smart: no process holds a lease, so a session that is still there is nobody's work.
     """
     try:
-        with Session(place.sockets, user=DATABASE, database="template1") as session:
+        with Session(place.sockets, user=DATABASE, database=_MAINTENANCE) as session:
             pid = session.server_pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGINT)
     except (OSError, Refused):
         return
-    if pid is None:
-        return
-    os.kill(pid, signal.SIGINT)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         lock = take_if_free(place.alive)
@@ -108,26 +109,31 @@ def stop(place: Place) -> None:
 
 
 def _silence(place: Place) -> str | None:
-    """Return why the server does not answer yet, None if it does; make the database if it lacks."""
+    """Return why the server does not answer yet, None if it does."""
     try:
-        with Session(place.sockets, user=DATABASE, database=DATABASE):
-            return None
+        _open_session(place)
     except OSError as error:
         return error.strerror or str(error)
     except Refused as refusal:
-        if refusal.sqlstate == _NO_DATABASE:
-            _create_database(place)
-            return None
-        if refusal.sqlstate.startswith(_OUT_OF_RESOURCES):
-            return None
         if refusal.sqlstate in _NOT_YET:
             return str(refusal)
-        raise NotAnswering(place.sockets, 0, str(refusal)) from refusal
+        # A server without a free session is one that runs.
+        if not refusal.sqlstate.startswith(_OUT_OF_RESOURCES):
+            raise NotAnswering(place.sockets, str(refusal)) from refusal
+    return None
 
 
-def _create_database(place: Place) -> None:
-    with Session(place.sockets, user=DATABASE, database="template1") as session:
-        session.run(f"CREATE DATABASE {DATABASE}")
+def _open_session(place: Place) -> None:
+    """Open a session on the database and close it; make the database if it lacks."""
+    try:
+        with Session(place.sockets, user=DATABASE, database=DATABASE):
+            return
+    except Refused as refusal:
+        if refusal.sqlstate != _NO_DATABASE:
+            raise
+    with Session(place.sockets, user=DATABASE, database=_MAINTENANCE) as session:
+        # Not from template1, which may not be copied while anybody has a session on it.
+        session.run(f"CREATE DATABASE {DATABASE} TEMPLATE template0", seconds=START_SECONDS)
 
 
 def _start(place: Place, alive: FileIO) -> _Start:

@@ -86,12 +86,12 @@ class StartFailed(EmbeddedPostgresError):
 
 
 class NotAnswering(EmbeddedPostgresError):
-    """A server of this project lives, but does not accept sessions in time."""
+    """A server of this project lives, but does not accept our sessions."""
 
-    def __init__(self, sockets: Path, seconds: float, reason: str) -> None:
+    def __init__(self, sockets: Path, reason: str) -> None:
         super().__init__(
-            f"The PostgreSQL of this project runs but accepts no session in `{sockets}` within "
-            f"{seconds:.0f} s ({reason}): stop its `postgres` processes and start again, {ELSEWHERE}."
+            f"The PostgreSQL of this project runs but accepts no session in `{sockets}` ({reason}): "
+            f"stop its `postgres` processes and start again, {ELSEWHERE}."
         )
 
 

@@ -51,8 +51,9 @@ class Session:
     ) -> None:
         self._close()
 
-    def run(self, statement: str) -> None:
-        """Execute `statement` and wait until the server is ready again."""
+    def run(self, statement: str, *, seconds: float) -> None:
+        """Execute `statement` and wait until the server is ready again, for `seconds` of silence."""
+        self._socket.settimeout(seconds)
         self._send(b"Q", statement.encode() + b"\0")
         self._await_ready()
 
