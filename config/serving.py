@@ -1,6 +1,10 @@
-"""Runs the server: one listening socket, worker processes, and a supervisor that replaces dead ones."""
+"""Runs the server: one listening socket, worker processes, and a supervisor that replaces dead ones.
+
+Workers import this module before Django is set up, so it knows no models.
+"""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -12,15 +16,25 @@ from types import FrameType
 
 import uvicorn
 from prometheus_client import multiprocess
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from accounts.commands import CommandFailed
 from config.entry import RUN
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 ORPHAN_CHECK_SECONDS = 1.0
+
+
+class PortUnusable(Exception):
+    """The port cannot be listened on; the message says why."""
+
+
+class NotStarted(Exception):
+    """The server did not start: its log says why."""
 
 
 class WorkerConfig(uvicorn.Config):
@@ -32,7 +46,12 @@ class WorkerConfig(uvicorn.Config):
         """Load the application, in the process that serves it."""
         if self.supervisor is not None:
             threading.Thread(target=self._watch, args=(self.supervisor,), daemon=True).start()
-        super().load()
+        try:
+            super().load()
+        except Exception:
+            # Every new worker would fail the same way: this status makes the supervisor give up.
+            logger.exception("The application cannot be loaded.")
+            sys.exit(STARTUP_FAILURE)
 
     @staticmethod
     def _watch(supervisor: int) -> None:
@@ -44,6 +63,11 @@ class WorkerConfig(uvicorn.Config):
 
 class Supervisor(Multiprocess):
     """Starts the workers, replaces dead ones, and writes down who they are."""
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether a worker could not start, which no other would do better."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -73,18 +97,17 @@ def workers_file(supervisor: int) -> Path:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `CommandFailed`."""
+    """A listening socket. Raises `PortUnusable`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise CommandFailed(
-            f"Port {port} of {host} cannot be used ({error.strerror}): choose another with --port.", code="port"
-        ) from error
+        reason = os.strerror(error.errno or 0)
+        raise PortUnusable(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from error
 
 
 def run(listener: socket.socket, *, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT, then let the calls in flight end. Raises `CommandFailed`."""
+    """Serve until SIGTERM or SIGINT, then let the calls in flight end. Raises `NotStarted`."""
     config = WorkerConfig(
         "config.asgi:application",
         loop="uvloop",
@@ -105,7 +128,10 @@ def run(listener: socket.socket, *, workers: int) -> None:
     listener.set_inheritable(True)
     if workers > 1:
         config.supervisor = os.getpid()
-        Supervisor(config, sockets=[listener]).run()
+        supervisor = Supervisor(config, sockets=[listener])
+        supervisor.run()
+        if supervisor.gave_up:
+            raise NotStarted(NotStarted.__doc__)
         return
     # uvicorn raises the signal again after the drain: end normally, so that what was started is stopped.
     signal.signal(signal.SIGTERM, _end)
@@ -115,7 +141,7 @@ def run(listener: socket.socket, *, workers: int) -> None:
     except KeyboardInterrupt:
         return
     if not server.started:
-        raise CommandFailed("The server did not start: its log says why.", code="not_started")
+        raise NotStarted(NotStarted.__doc__)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

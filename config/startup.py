@@ -20,7 +20,8 @@ LOCK = 0x63757300
 def check_secrets() -> None:
     """Raise `CommandFailed` where a secret of the installation is not set."""
     for name in ("secret_key", "master_key"):
-        if getattr(settings.ENVIRONMENT, name) is None:
+        secret = getattr(settings.ENVIRONMENT, name)
+        if secret is None or not secret.get_secret_value():
             raise CommandFailed(
                 f"CUSTOMHOUSE_{name.upper()} is not set: run `manage.py init` once, or set it.", code="not_configured"
             )

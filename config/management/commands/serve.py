@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from accounts.commands import HouseCommand, Options
-from config.serving import listen, run
+from config.serving import NotStarted, PortUnusable, listen, run
 from config.startup import check_secrets, prepare_database
 from integrations.vault import VaultError
 
@@ -26,7 +26,7 @@ class Command(HouseCommand):
         "Start the gateway, the console and REST on one port. Brings the database up to date first. "
         "SIGTERM and Ctrl-C let the calls in flight end."
     )
-    expected = (VaultError,)
+    expected = (VaultError, PortUnusable, NotStarted)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

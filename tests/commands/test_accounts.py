@@ -1,0 +1,116 @@
+"""`tenant` and `member`."""
+
+import pytest
+
+from accounts.commands import CommandFailed
+from accounts.models import Membership, Tenant, User
+from tests.commands.asking import ask
+from tests.people import acme, alice, bob, globex
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_tenant_gets_its_slug_from_its_name() -> None:
+    assert ask("tenant", "create", "--name", "Initech & Sons")["slug"] == "initech-sons"
+
+
+def test_a_taken_slug_is_refused() -> None:
+    acme()
+    with pytest.raises(CommandFailed, match=r"slug: .*already exists"):
+        ask("tenant", "create", "--name", "Another", "--slug", "acme")
+
+
+def test_an_unknown_time_zone_is_refused() -> None:
+    with pytest.raises(CommandFailed, match="`Mars` is not an IANA time zone"):
+        ask("tenant", "create", "--name", "Initech", "--timezone", "Mars")
+
+
+def test_a_tenant_is_found_by_slug_and_by_id() -> None:
+    tenant = acme()
+    assert ask("tenant", "show", "--tenant", "acme") == ask("tenant", "show", "--tenant", tenant.pk)
+
+
+def test_an_unknown_tenant_is_named() -> None:
+    with pytest.raises(CommandFailed, match="no tenant `nobody`") as failed:
+        ask("tenant", "show", "--tenant", "nobody")
+    assert failed.value.code == "not_found"
+
+
+def test_tenants_are_listed_with_the_number_of_their_people() -> None:
+    acme(), globex()
+    listed = [(row["slug"], row["members"]) for row in ask("tenant", "list")]
+    assert listed == [("acme", 2), ("globex", 1)]
+
+
+def test_suspending_holds_from_the_next_admission() -> None:
+    before = acme().config_version
+    assert ask("tenant", "update", "--tenant", "acme", "--suspend")["suspended_at"] is not None
+    assert Tenant.objects.get(slug="acme").config_version == before + 1
+
+
+def test_a_suspended_tenant_is_resumed() -> None:
+    acme()
+    ask("tenant", "update", "--tenant", "acme", "--suspend")
+    assert ask("tenant", "update", "--tenant", "acme", "--resume")["suspended_at"] is None
+
+
+def test_an_update_without_a_change_is_refused() -> None:
+    acme()
+    with pytest.raises(CommandFailed, match="Nothing to change"):
+        ask("tenant", "update", "--tenant", "acme")
+
+
+def test_a_new_member_signs_in_with_the_password_from_standard_input() -> None:
+    acme()
+    words = ("member", "add", "--tenant", "acme", "--email", "Dora@acme.example", "--role", "admin")
+    assert ask(*words, "--password-stdin", stdin="a-long-secret-1\n")["can_sign_in"] is True
+    assert User.objects.get(email="dora@acme.example").check_password("a-long-secret-1")
+
+
+def test_a_new_member_without_a_password_cannot_sign_in() -> None:
+    acme()
+    assert ask("member", "add", "--tenant", "acme", "--email", "dora@acme.example")["can_sign_in"] is False
+
+
+def test_a_weak_password_is_refused_and_nobody_is_made() -> None:
+    acme()
+    with pytest.raises(CommandFailed, match="too short"):
+        ask("member", "add", "--tenant", "acme", "--email", "d@acme.example", "--password-stdin", stdin="short")
+    assert not User.objects.filter(email="d@acme.example").exists()
+
+
+def test_a_known_person_keeps_the_password() -> None:
+    person = bob()
+    with pytest.raises(CommandFailed, match="keeps the password"):
+        ask("member", "add", "--tenant", "acme", "--email", person.email, "--password-stdin", stdin="another-one-1")
+    assert User.objects.get(pk=person.pk).password == person.password
+
+
+def test_adding_a_member_again_changes_the_role() -> None:
+    person = bob()
+    assert ask("member", "add", "--tenant", "acme", "--email", person.email, "--role", "admin")["role"] == "admin"
+    assert Membership.objects.filter(user=person).count() == 1
+
+
+def test_a_bad_address_is_refused() -> None:
+    acme()
+    with pytest.raises(CommandFailed, match="valid email"):
+        ask("member", "add", "--tenant", "acme", "--email", "nonsense")
+
+
+def test_members_are_those_of_the_tenant() -> None:
+    alice(), globex()
+    assert {row["email"] for row in ask("member", "list", "--tenant", "globex")} == {"charlie@globex.example"}
+
+
+def test_a_removed_member_stays_a_person() -> None:
+    person = bob()
+    ask("member", "remove", "--tenant", "acme", "--email", person.email.upper())
+    assert not Membership.objects.filter(user=person).exists()
+    assert User.objects.filter(pk=person.pk).exists()
+
+
+def test_a_stranger_cannot_be_removed() -> None:
+    acme(), globex()
+    with pytest.raises(CommandFailed, match="has no role at `acme`"):
+        ask("member", "remove", "--tenant", "acme", "--email", "charlie@globex.example")

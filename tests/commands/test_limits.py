@@ -1,0 +1,127 @@
+"""`limit`."""
+
+import pytest
+
+from accounts.commands import CommandFailed
+from integrations.limits import Limit
+from integrations.services import create_integration
+from tests.commands.asking import ask
+from tests.people import acme, globex
+
+pytestmark = pytest.mark.django_db
+
+
+def put(*words: str, metric: str = "cost", amount: str = "5", scope: str = "tenant") -> dict[str, object]:
+    acme()
+    made: dict[str, object] = ask(
+        "limit", "set", "--tenant", "acme", "--scope", scope, "--metric", metric, "--amount", amount, *words
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos", "shown"),
+    [
+        ("5", 5 * 10**9, "5"),
+        ("5.00", 5 * 10**9, "5"),
+        ("0.000000001", 1, "0.000000001"),
+        ("0", 0, "0"),
+        ("4611686018.427387903", 2**62 - 1, "4611686018.427387903"),
+    ],
+)
+def test_an_amount_of_cost_is_exact_in_dollars(text: str, nanos: int, shown: str) -> None:
+    assert put(amount=text)["amount"] == shown
+    assert Limit.objects.get().amount == nanos
+
+
+@pytest.mark.parametrize("text", ["-5", "$5", "5e3", "0.0000000001", "1_000", "", "NaN", "4611686018.427387904", "٥"])
+def test_an_inexact_or_senseless_amount_of_cost_is_refused(text: str) -> None:
+    with pytest.raises(CommandFailed) as failed:
+        put(f"--amount={text}")
+    assert (failed.value.returncode, Limit.objects.count()) == (2, 0)
+
+
+@pytest.mark.parametrize("text", ["1.5", "-1", "many", "9" * 19])
+def test_other_amounts_are_whole_numbers(text: str) -> None:
+    with pytest.raises(CommandFailed, match="whole number"):
+        put(f"--amount={text}", metric="tokens")
+
+
+@pytest.mark.parametrize(
+    ("metric", "period"),
+    [("cost", "month"), ("tokens", "month"), ("requests", "minute"), ("concurrency", "total")],
+)
+def test_each_metric_has_its_usual_period(metric: str, period: str) -> None:
+    assert put(metric=metric)["period"] == period
+
+
+def test_a_period_that_does_not_fit_the_metric_is_refused() -> None:
+    with pytest.raises(CommandFailed, match="Requests are counted per minute"):
+        put("--period", "day", metric="requests")
+
+
+def test_setting_a_limit_again_is_its_next_version() -> None:
+    first = put()
+    second = put("--reason", "a busy month", amount="10")
+    assert (second["limit_id"], second["version"]) == (first["limit_id"], 2)
+
+
+def test_the_history_tells_every_version_newest_first() -> None:
+    limit_id = put()["limit_id"]
+    put("--reason", "a busy month", amount="10")
+    history = ask("limit", "history", "--tenant", "acme", "--limit", limit_id)
+    assert [(row["version"], row["amount"], row["reason"]) for row in history] == [
+        (2, "10", "a busy month"),
+        (1, "5", None),
+    ]
+
+
+def test_a_lifted_limit_is_out_of_the_list_and_keeps_its_history() -> None:
+    limit_id = put()["limit_id"]
+    assert ask("limit", "lift", "--tenant", "acme", "--limit", limit_id)["amount"] is None
+    assert ask("limit", "list", "--tenant", "acme") == []
+    assert len(ask("limit", "history", "--tenant", "acme", "--limit", limit_id)) == 2
+
+
+def test_a_limit_is_lifted_once() -> None:
+    limit_id = put()["limit_id"]
+    ask("limit", "lift", "--tenant", "acme", "--limit", limit_id)
+    with pytest.raises(CommandFailed, match="lifted already"):
+        ask("limit", "lift", "--tenant", "acme", "--limit", limit_id)
+
+
+def test_a_limit_names_the_integration_or_key_it_is_for() -> None:
+    create_integration(tenant=acme(), name="box", provider_type="sandbox", credential=None, base_url="sandbox://")
+    assert put("--integration", "box", scope="integration")["of"] == "box"
+    key = ask("key", "create", "--tenant", "acme", "--name", "ci")
+    assert put("--key", key["public_id"], scope="key")["of"] == key["public_id"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [("integration", ()), ("key", ("--integration", "box")), ("tenant", ("--key", "abc"))],
+)
+def test_a_scope_and_what_it_names_must_fit(scope: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandFailed, match=f"Scope `{scope}` needs") as failed:
+        put(*words, scope=scope)
+    assert failed.value.returncode == 2
+
+
+def test_percents_to_warn_at_are_kept() -> None:
+    assert put("--warn-percents", "80,95")["warn_percents"] == [80, 95]
+    with pytest.raises(CommandFailed, match="from 1 to 99"):
+        put("--warn-percents", "120")
+
+
+def test_another_tenants_limit_does_not_exist() -> None:
+    limit_id = put()["limit_id"]
+    globex()
+    with pytest.raises(CommandFailed, match="`globex` has no limit"):
+        ask("limit", "lift", "--tenant", "globex", "--limit", limit_id)
+    assert ask("limit", "list", "--tenant", "globex") == []
+
+
+def test_a_limit_id_that_is_none_is_refused() -> None:
+    acme()
+    with pytest.raises(CommandFailed, match="not a valid UUID"):
+        ask("limit", "show", "--tenant", "acme", "--limit", "nonsense")
