@@ -1,6 +1,7 @@
 """The command: sets everything up, measures, shows, keeps, takes everything down."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from tests.bench.cells import CELLS, Result, Target, measure
 from tests.bench.gateway import Books, books, environment_for, own_database, serving, set_up
 from tests.bench.mock import Mock
 from tests.bench.peers import PEERS
-from tests.bench.processes import BenchError, check_tools
+from tests.bench.processes import BenchError, check_tools, prefer
 from tests.bench.report import keep, show
 
 
@@ -20,12 +21,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--bare", action="store_true", help="only the mock itself: what the rig can do")
     parser.add_argument("--cells", default=",".join(CELLS), help=f"of {', '.join(CELLS)}, or other numbers")
     given = parser.parse_args(arguments)
+    prefer(os.getpid())
     try:
         check_tools(peers=given.peers)
         run(given)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        prefer(os.getpid(), 0)
     return 0
 
 

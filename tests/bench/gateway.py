@@ -27,6 +27,7 @@ from tests.bench.processes import (
     Started,
     fetch,
     free_port,
+    prefer,
 )
 
 SETTLING_SECONDS = 60
@@ -191,10 +192,12 @@ def _on_load_cpu(pid: int | None) -> Iterator[None]:
         return
     before = os.sched_getaffinity(pid)
     _bind(pid, {LOAD_CPU})
+    prefer(pid)
     try:
         yield
     finally:
         _bind(pid, before)
+        prefer(pid, 0)
 
 
 def _bind(root: int, cpus: set[int]) -> None:
