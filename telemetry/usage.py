@@ -4,6 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FEELESS_TOOLS = frozenset(
+    {"apply_patch", "computer", "local_shell", "mcp", "shell", "tool_search", "web_fetch"}
+    | {"web_search_find_in_page", "web_search_open_page"}
+)
+"""Built-in tools that no provider charges per call: they run at the client, or are steps of a charged one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -27,14 +33,14 @@ class Usage:
     output_audio: int = 0
     output_image: int = 0
     tool_requests: Mapping[str, int] = field(default_factory=dict)
-    """Fee-bearing tool calls by kind, for example `{"web_search": 2}`."""
+    """Calls of built-in tools by kind, for example `{"web_search": 2}`. Those in `FEELESS_TOOLS` cost tokens alone."""
     service_tier: str | None = None
     speed: str | None = None
     inference_geo: str | None = None
     sub_usages: tuple["SubUsage", ...] = ()
     """Billed work outside the totals, possibly of another model."""
     flags: tuple[str, ...] = ()
-    """What had to be corrected while reading, for example `cache_exceeds_input`."""
+    """What had to be corrected while reading, for example `cached_tokens_exceeds_total`."""
 
     def token_classes(self) -> dict[str, int]:
         """Disjoint classes, zeros left out, whose sum is `input_total + output_total`."""
@@ -85,3 +91,5 @@ class Reading:
     raw: Mapping[str, Any] | None = None
     """The provider's usage object, unchanged."""
     response_id: str | None = None
+    flags: tuple[str, ...] = ()
+    """Why a usage that was there could not be used, for example `absurd_prompt_tokens`."""

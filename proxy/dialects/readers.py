@@ -1,0 +1,161 @@
+"""Reads what an answer says of itself while its bytes pass."""
+
+import re
+from typing import Protocol
+
+import msgspec
+
+from proxy.dialects.anthropic import CountAnswer, MessagesAnswer
+from proxy.dialects.endpoints import Dialect, Endpoint
+from proxy.dialects.openai import UNREADABLE, ChatAnswer, ResponsesAnswer
+from proxy.dialects.sse import EventSplitter
+from proxy.dialects.stripping import UsageStripper
+from telemetry.usage import Reading
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Bytes of an answer that are kept to be parsed whole; of a longer one only its ends are."""
+_HEAD_BYTES = 4 * 1024
+_TAIL_BYTES = 64 * 1024
+_TRIES = 16
+_LAST_MEMBER = re.compile(rb'"(?:model|usage|service_tier|id)"\s*:')
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+class Answer(Protocol):
+    """Understands the answers of one operation."""
+
+    ended: bool
+
+    def event(self, data: bytes) -> None: ...
+
+    def body(self, body: bytes) -> None: ...
+
+    def reading(self) -> Reading: ...
+
+
+class Reader(Protocol):
+    """Takes the bytes of one answer as they arrive. Nothing that they hold raises."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next piece and give the bytes to relay, which may be none."""
+        ...
+
+    def finish(self) -> tuple[bytes, Reading]:
+        """Give the bytes still held back, and what was read. Right at any moment, also after an early end."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """The protocol's end was seen: nothing more that counts will come."""
+        ...
+
+
+def reader(endpoint: Endpoint, stream: bool, strip_usage: bool = False) -> Reader:
+    """Make the reader of one answer.
+
+    `stream` says that the answer comes as server-sent events; one that turns out to be JSON is read as such.
+    `strip_usage` takes out the usage chunk that the gateway itself has asked for.
+    """
+    answer = _answer(endpoint)
+    if not stream:
+        return BodyReader(answer)
+    return StreamReader(answer, UsageStripper() if strip_usage else None)
+
+
+class BodyReader:
+    """Reads an answer that is one JSON document."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._body = bytearray()
+        self._head = b""
+        """The beginning of a body that was too long to be kept; empty as long as all of it is here."""
+
+    @property
+    def ended(self) -> bool:
+        return self._answer.ended
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next piece and give it back."""
+        self._body += chunk
+        if len(self._body) > MAX_BODY_BYTES:
+            self._head = self._head or bytes(self._body[:_HEAD_BYTES])
+            del self._body[:-_TAIL_BYTES]
+        return chunk
+
+    def finish(self) -> tuple[bytes, Reading]:
+        """Parse what was kept."""
+        body = bytes(self._body)
+        self._body.clear()
+        if self._head:
+            body = _last_members(self._head, body)
+        if body:
+            self._answer.body(body)
+        return b"", self._answer.reading()
+
+
+class StreamReader:
+    """Reads an answer that is a stream of events."""
+
+    def __init__(self, answer: Answer, stripper: UsageStripper | None) -> None:
+        self._answer = answer
+        self._stripper = stripper
+        self._events = EventSplitter()
+        self._instead: BodyReader | None = None
+        self._begun = False
+
+    @property
+    def ended(self) -> bool:
+        return self._answer.ended
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next piece and give the bytes to relay."""
+        if not self._begun:
+            self._begin(chunk)
+        if self._instead is not None:
+            return self._instead.feed(chunk)
+        for data in self._events.feed(chunk):
+            self._answer.event(data)
+        return chunk if self._stripper is None else self._stripper.feed(chunk)
+
+    def finish(self) -> tuple[bytes, Reading]:
+        """Read an event that was not ended, and give what was held back."""
+        if self._instead is not None:
+            return self._instead.finish()
+        for data in self._events.rest():
+            self._answer.event(data)
+        return self._stripper.finish() if self._stripper else b"", self._answer.reading()
+
+    def _begin(self, chunk: bytes) -> None:
+        first = chunk.lstrip()[:1]
+        self._begun = bool(first)
+        # Errors come as plain JSON, whatever was asked for.
+        if first == b"{":
+            self._instead = BodyReader(self._answer)
+
+
+def _answer(endpoint: Endpoint) -> Answer:
+    if not endpoint.metered:
+        return CountAnswer()
+    if endpoint.dialect is Dialect.ANTHROPIC:
+        return MessagesAnswer()
+    return ResponsesAnswer() if endpoint.name == "responses" else ChatAnswer(endpoint.generates)
+
+
+def _last_members(head: bytes, tail: bytes) -> bytes:
+    """Rebuild an object of the last members of one that is too long, as usage stands behind the data.
+
+    What stands deeper cannot be taken for it: only members of the outermost object leave exactly one closing brace.
+    """
+    starts = [found.start() for found in _LAST_MEMBER.finditer(tail)][-_TRIES:]
+    for start in starts:
+        members = b"{" + tail[start:]
+        try:
+            msgspec.json.decode(members, type=dict[str, msgspec.Raw])
+        except UNREADABLE:
+            continue
+        model = _MODEL.search(head)
+        if model and not _MODEL.search(members):
+            return b'{"model":' + model[1] + b"," + members[1:]
+        return members
+    return b""
