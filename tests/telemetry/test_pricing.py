@@ -247,7 +247,16 @@ def test_no_affordable_output_when_the_input_alone_is_too_dear() -> None:
 
 @pytest.mark.parametrize(
     "rates",
-    [{"input": "-1"}, {"input": "NaN"}, {"input": "0.0000000001"}, {"input": 0.1}, {"inputs": "1"}, {"input": "x"}],
+    [
+        {"input": "-1"},
+        {"input": "NaN"},
+        {"input": "0.0000000001"},
+        {"input": 0.1},
+        {"inputs": "1"},
+        {"input": "x"},
+        {"input": ["1", [200, "2"], [100, "3"]]},
+        {"input": ["1", [-5, "2"]]},
+    ],
 )
 def test_a_bad_rate_is_refused_with_its_reason(rates: dict[str, object]) -> None:
     with pytest.raises(BadPrice):
