@@ -95,7 +95,10 @@ def _used(field: str, window: Window | None, now: datetime) -> int | None:
 def _month_usage(
     integrations: Sequence[Integration], limits: Mapping[tuple[UUID, str], ClassicLimit], now: datetime
 ) -> dict[UUID, tuple[int, int]]:
-    """Nano-USD and tokens of this month, in the tenant's time zone, where no window has counted them."""
+    """Nano-USD and tokens of this month, in the tenant's time zone, where no window has counted them.
+
+    A call belongs to the month of its admission; no row is older than that, and the index is on the row's time.
+    """
     by_zone: dict[tuple[UUID, str], list[UUID]] = {}
     for integration in integrations:
         known = (limits.get((integration.pk, field)) for field in (BUDGET, TOKENS))
@@ -106,7 +109,7 @@ def _month_usage(
     wanted = Q()
     for (tenant_id, zone), ids in by_zone.items():
         start = window_start("month", zone, now)
-        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, created_at__gte=start)
+        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, admitted_at__gte=start, created_at__gte=start)
     rows = (
         UsageRecord.objects.filter(wanted)
         .values_list("integration_id")

@@ -1,0 +1,148 @@
+"""The calls of a tenant, newest first: those that were carried, and those that were refused."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Q
+
+from enforcement.models import EnforcementDecision
+from telemetry.models import UsageRecord
+
+PAGE = 50
+USAGE_FIELDS = (
+    "call_id", "integration_id", "model", "response_model", "policy_result", "status_code", "error_code",
+    "tokens_in", "tokens_out", "cost_nanos", "cost_status", "latency_ms", "created_at",
+)  # fmt: skip
+DECISION_FIELDS = ("call_id", "integration_id", "model", "result", "code", "evaluated_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which calls: `result` is `allowed`, `warned`, `blocked`, `failed` or empty for all."""
+
+    integration_id: UUID | None = None
+    result: str = ""
+    model: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A call's place in time, and where a page begins."""
+
+    at: datetime
+    call_id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.at.isoformat()}~{self.call_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Place | None":
+        """The place that `str` wrote; `None` for anything else."""
+        at, _, call_id = text.partition("~")
+        try:
+            place = cls(datetime.fromisoformat(at), UUID(call_id))
+        except ValueError:
+            return None
+        return place if place.at.tzinfo is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """A call in a list. Of a refused call there is no use: its counts are `None`."""
+
+    place: Place
+    integration_id: UUID | None
+    model: str
+    response_model: str | None
+    result: str
+    reason: str | None
+    refused: bool
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_nanos: int | None = None
+    cost_status: str = ""
+    latency_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """Some calls, and where the older ones begin."""
+
+    rows: list[CallRow]
+    older: Place | None
+
+
+def page_of_calls(tenant_id: UUID, wanted: Wanted, before: Place | None = None, size: int = PAGE) -> CallPage:
+    """At most `size` calls older than `before`; two queries at most."""
+    rows: list[CallRow] = []
+    if wanted.result != "blocked":
+        rows += _carried(tenant_id, wanted, before, size + 1)
+    if wanted.result in ("", "blocked"):
+        rows += _refused(tenant_id, wanted, before, size + 1)
+    rows.sort(key=lambda row: row.place, reverse=True)
+    older = rows[size - 1].place if len(rows) > size else None
+    return CallPage(rows[:size], older)
+
+
+def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -> list[CallRow]:
+    calls = UsageRecord.objects.for_tenant(tenant_id)
+    if wanted.integration_id:
+        calls = calls.filter(integration_id=wanted.integration_id)
+    if wanted.model:
+        calls = calls.filter(Q(model=wanted.model) | Q(response_model=wanted.model))
+    if wanted.since:
+        calls = calls.filter(created_at__gte=wanted.since)
+    if wanted.result == "failed":
+        calls = calls.filter(error_code__isnull=False)
+    elif wanted.result:
+        calls = calls.filter(policy_result=wanted.result)
+    if before:
+        calls = calls.filter(created_at__lte=before.at).exclude(created_at=before.at, call_id__gte=before.call_id)
+    return [
+        CallRow(
+            place=Place(call.created_at, call.call_id),
+            integration_id=call.integration_id,
+            model=call.model,
+            response_model=call.response_model,
+            result=call.policy_result,
+            reason=call.error_code,
+            refused=False,
+            tokens_in=call.tokens_in,
+            tokens_out=call.tokens_out,
+            cost_nanos=call.cost_nanos,
+            cost_status=call.cost_status,
+            latency_ms=call.latency_ms,
+        )
+        for call in calls.only(*USAGE_FIELDS).order_by("-created_at", "-call_id")[:size]
+    ]
+
+
+def _refused(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -> list[CallRow]:
+    calls = EnforcementDecision.objects.for_tenant(tenant_id).refused()
+    if wanted.integration_id:
+        calls = calls.filter(integration_id=wanted.integration_id)
+    if wanted.model:
+        calls = calls.filter(model=wanted.model)
+    if wanted.since:
+        calls = calls.filter(evaluated_at__gte=wanted.since)
+    if before:
+        calls = calls.filter(evaluated_at__lte=before.at).exclude(evaluated_at=before.at, call_id__gte=before.call_id)
+    return [
+        CallRow(
+            place=Place(call.evaluated_at, call.call_id),
+            integration_id=call.integration_id,
+            model=call.model,
+            response_model=None,
+            result=call.result,
+            reason=call.code,
+            refused=True,
+        )
+        for call in calls.only(*DECISION_FIELDS).order_by("-evaluated_at", "-call_id")[:size]
+    ]
+
+
+def since_of(span: timedelta | None, now: datetime) -> datetime | None:
+    """The moment that lies `span` before `now`."""
+    return now - span if span is not None else None

@@ -1,0 +1,76 @@
+"""What went wrong for a tenant: calls refused by a limit, calls failed at a provider, providers in trouble."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Count, Max, Q
+
+from console.reads.activity import CallRow, Wanted, page_of_calls
+from enforcement.models import EnforcementDecision
+from integrations.models import HealthState, Integration, Status
+from telemetry.models import UsageRecord
+
+MOST_GROUPS = 50
+RECENT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Calls that ended for the same reason at the same provider."""
+
+    integration_id: UUID | None
+    result: str
+    code: str
+    calls: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Incidents:
+    """The page of incidents."""
+
+    refused: list[Group]
+    failed: list[Group]
+    recent: list[CallRow]
+    troubled: list[Integration]
+
+
+def incidents_of(tenant_id: UUID, integration_id: UUID | None, since: datetime | None) -> Incidents:
+    """Four queries."""
+    here = Q(integration_id=integration_id) if integration_id else Q()
+    wanted = Wanted(integration_id=integration_id, result="blocked", since=since)
+    troubled = Integration.objects.for_tenant(tenant_id).present().filter(
+        Q(status__in=[Status.ERROR, Status.DISABLED])
+        | Q(health_state__in=[HealthState.DEGRADED, HealthState.FAILING])
+    )  # fmt: skip
+    return Incidents(
+        refused=_refused(tenant_id, here, since),
+        failed=_failed(tenant_id, here, since),
+        recent=page_of_calls(tenant_id, wanted, size=RECENT).rows,
+        troubled=list(troubled.order_by("name")),
+    )
+
+
+def _refused(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
+    decisions = EnforcementDecision.objects.for_tenant(tenant_id).refused().filter(here)
+    if since:
+        decisions = decisions.filter(evaluated_at__gte=since)
+    groups = (
+        decisions.values_list("integration_id", "result", "code")
+        .annotate(calls=Count("id"), last_at=Max("evaluated_at"))
+        .order_by("-last_at")[:MOST_GROUPS]
+    )
+    return [Group(*group) for group in groups]
+
+
+def _failed(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
+    calls = UsageRecord.objects.for_tenant(tenant_id).filter(here, error_code__isnull=False)
+    if since:
+        calls = calls.filter(created_at__gte=since)
+    groups = (
+        calls.values_list("integration_id", "error_code")
+        .annotate(calls=Count("id"), last_at=Max("created_at"))
+        .order_by("-last_at")[:MOST_GROUPS]
+    )
+    return [Group(where, "failed", code or "", number, last_at) for where, code, number, last_at in groups]
