@@ -92,4 +92,4 @@ class Reading:
     """The provider's usage object, unchanged."""
     response_id: str | None = None
     flags: tuple[str, ...] = ()
-    """Why a usage that was there could not be used, for example `absurd_prompt_tokens`."""
+    """What kept the answer from being read in full, for example `absurd_prompt_tokens` or `event_too_large`."""

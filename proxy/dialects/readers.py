@@ -1,6 +1,7 @@
 """Reads what an answer says of itself while its bytes pass."""
 
 import re
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -124,7 +125,10 @@ class StreamReader:
             return self._instead.finish()
         for data in self._events.rest():
             self._answer.event(data)
-        return self._stripper.finish() if self._stripper else b"", self._answer.reading()
+        reading = self._answer.reading()
+        if self._events.overflowed:
+            reading = replace(reading, flags=(*reading.flags, "event_too_large"))
+        return self._stripper.finish() if self._stripper else b"", reading
 
     def _begin(self, chunk: bytes) -> None:
         first = chunk.lstrip()[:1]

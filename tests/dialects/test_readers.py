@@ -93,6 +93,12 @@ def test_a_stream_that_stops_early_knows_its_input_but_not_its_output() -> None:
     assert (reading.output_chars, reading.complete) == (7, False)
 
 
+def test_a_count_overwritten_by_nothing_stays() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 7, "cache_read_input_tokens": 5}}}
+    delta = {"type": "message_delta", "usage": {"cache_read_input_tokens": None, "output_tokens": 3}}
+    assert read("messages", events(start, delta), stream=True).usage == Usage(12, 3, cache_read=5)
+
+
 def test_generated_text_is_counted_in_bytes_where_usage_is_missing() -> None:
     said = [{"delta": {"content": "Grüße", "tool_calls": [{"id": "call", "function": {"arguments": "{}"}}]}}]
     assert read("chat/completions", events({"choices": said}), stream=True).output_chars == 9
@@ -154,6 +160,7 @@ def test_an_event_too_large_to_keep_is_left_out_and_the_rest_read() -> None:
     usage = events({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
     reading = read("chat/completions", large, b"1]}\n\n", usage, stream=True)
     assert reading.usage == Usage(1, 2)
+    assert reading.flags == ("event_too_large",)
 
 
 def test_an_answer_nested_too_deep_is_no_answer() -> None:
