@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import psycopg
 
 from enforcement import locks
@@ -15,42 +14,40 @@ from enforcement.policy import Decision, Standing, asked_of, decide, receipt_of
 from enforcement.slots import SlidingMinute
 from enforcement.windows import Span, WindowIds
 from integrations.snapshot import LimitSnapshot
+from telemetry.entries import encode
 
 Outcome = Admission | Stale
 
 CLOCK_AND_VERSIONS = """
-SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s)
+SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s::uuid[])
 """
-INSERT_CALL_IDS = """
-INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at)
-SELECT tenant_id, call_id, 'proxy', %s FROM unnest(%s::uuid[], %s::uuid[]) AS call(tenant_id, call_id)
-"""
-DECISION_COLUMNS = (
-    ("tenant_id", "uuid"), ("call_id", "uuid"), ("integration_id", "uuid"), ("key_id", "uuid"), ("provider", "text"),
-    ("endpoint", "text"), ("model", "text"), ("stream", "boolean"), ("result", "text"), ("code", "text"),
-    ("reasons", "text"), ("limits", "text"), ("demand", "text"), ("price_version", "int"),
-    ("config_version", "bigint"), ("metadata", "text"),
-)  # fmt: skip
-DECISION_JSON = frozenset(["reasons", "limits", "demand", "metadata"])
-INSERT_DECISIONS = (
-    "INSERT INTO cus_enforcement_decisions ("  # noqa: S608 - names of our own
-    + ", ".join(name for name, _ in DECISION_COLUMNS)
+DECISION_COLUMNS = {
+    "tenant_id": "uuid", "call_id": "uuid", "integration_id": "uuid", "key_id": "uuid", "provider": "text",
+    "endpoint": "text", "model": "text", "stream": "boolean", "result": "text", "code": "text", "reasons": "jsonb",
+    "limits": "jsonb", "demand": "jsonb", "price_version": "int", "config_version": "bigint", "metadata": "jsonb",
+}  # fmt: skip
+# The reservation of a call that goes ahead travels with its decision; `holds` is null for the others.
+INSERT_MADE = (
+    "WITH made AS (SELECT * FROM json_to_recordset(%s::json) AS made("  # noqa: S608 - names of our own
+    + ", ".join(f"{name} {kind}" for name, kind in DECISION_COLUMNS.items())
+    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint)
+), known AS (
+    INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at)
+    SELECT tenant_id, call_id, 'proxy', %s FROM made
+), reserved AS (
+    INSERT INTO cus_reservations (call_id, tenant_id, windows, bound_tokens_in, bound_tokens_out, bound_cost_nanos,
+        worker_id, created_at, expires_at)
+    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s, %s, %s FROM made WHERE holds IS NOT NULL
+)
+INSERT INTO cus_enforcement_decisions ("""
+    + ", ".join(DECISION_COLUMNS)
     + ", degraded, evaluated_at) SELECT "
-    + ", ".join(f"{name}::jsonb" if name in DECISION_JSON else name for name, _ in DECISION_COLUMNS)
-    + ", false, %s FROM unnest("
-    + ", ".join(f"%s::{kind}[]" for _, kind in DECISION_COLUMNS)
-    + ") AS made(" + ", ".join(name for name, _ in DECISION_COLUMNS) + ")"
-)  # fmt: skip
-INSERT_RESERVATIONS = """
-INSERT INTO cus_reservations (call_id, tenant_id, worker_id, windows, bound_tokens_in, bound_tokens_out,
-    bound_cost_nanos, created_at, expires_at)
-SELECT call_id, tenant_id, %s, windows::jsonb, bound_in, bound_out, bound_cost, %s, %s + make_interval(secs => %s)
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS made(call_id, tenant_id, windows, bound_in, bound_out, bound_cost)
-"""
+    + ", ".join(DECISION_COLUMNS)
+    + ", false, %s FROM made"
+)
 MOVE_HELD = """
 UPDATE cus_windows SET held = moved.held
-FROM unnest(%s::bigint[], %s::bigint[]) AS moved(id, held) WHERE cus_windows.id = moved.id
+FROM json_to_recordset(%s::json) AS moved(id bigint, held bigint) WHERE cus_windows.id = moved.id
 """
 MOVE_SLOTS = "UPDATE cus_windows SET slots = %s, spent = %s WHERE id = %s"
 
@@ -160,11 +157,11 @@ class Admissions:
 
     def _lock(self, ids: list[int], askings: Sequence[Asking]) -> tuple[dict[int, Window], dict[UUID, int], datetime]:
         connection = self.connection
-        tenants = list({asking.tenant_id for asking in askings})
+        tenants = {asking.tenant_id for asking in askings}
         with connection.pipeline():
             connection.execute("BEGIN")
-            rows = connection.execute(locks.LOCK_AND_READ_WINDOWS, [ids], binary=True)
-            clock = connection.execute(CLOCK_AND_VERSIONS, [tenants], binary=True)
+            rows = connection.execute(locks.LOCK_AND_READ_WINDOWS, [locks.array(ids)], binary=True)
+            clock = connection.execute(CLOCK_AND_VERSIONS, [locks.array(tenants)], binary=True)
         locked = {row[0]: Window(row) for row in rows.fetchall()}
         versions = clock.fetchall()
         assert versions, "a tenant that asks exists"
@@ -172,27 +169,19 @@ class Admissions:
 
     def _write(self, made: Sequence[Made], locked: Mapping[int, Window], worker_id: int, now: datetime) -> None:
         moved = [window for window in locked.values() if window.moved]
+        document = encode([row_of(one) for one in made]).decode() if made else None
+        expires_at = now + timedelta(seconds=self.reservation_seconds)
         connection = self.connection
         with connection.pipeline():
             if moved:
-                connection.execute(MOVE_HELD, [[window.id for window in moved], [window.held for window in moved]])
+                held = [{"id": window.id, "held": window.held} for window in moved]
+                connection.execute(MOVE_HELD, [encode(held).decode()])
                 for window in moved:
                     if window.minute is not None:
                         connection.execute(MOVE_SLOTS, [window.minute.to_bytes(), window.spent, window.id])
-            admitted = [one for one in made if one.admission.decision.result.goes_ahead]
-            if admitted:
-                connection.execute(INSERT_RESERVATIONS, self._reservations(admitted, worker_id, now))
-            if made:
-                calls = [one.asking for one in made]
-                connection.execute(
-                    INSERT_CALL_IDS, [now, [call.tenant_id for call in calls], [call.call_id for call in calls]]
-                )
-                connection.execute(INSERT_DECISIONS, [now, *zip_columns([decision_row(one) for one in made])])
+            if document is not None:
+                connection.execute(INSERT_MADE, [document, now, worker_id, now, expires_at, now])
             connection.execute("COMMIT")
-
-    def _reservations(self, admitted: Sequence[Made], worker_id: int, now: datetime) -> list[Any]:
-        rows = [reservation_row(one) for one in admitted]
-        return [worker_id, now, now, self.reservation_seconds, *zip_columns(rows)]
 
 
 def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span], now: datetime) -> Admission:
@@ -256,43 +245,31 @@ def bound_of(asking: Asking, decision: Decision) -> dict[str, Any]:
     }
 
 
-def decision_row(made: Made) -> tuple[Any, ...]:
-    asking, decision = made.asking, made.admission.decision
-    encode = msgspec.json.encode
-    return (
-        asking.tenant_id,
-        asking.call_id,
-        asking.integration_id,
-        asking.key_id,
-        asking.provider,
-        asking.endpoint,
-        asking.model,
-        asking.stream,
-        decision.result.value,
-        decision.code.value,
-        encode([reason.to_json() for reason in decision.reasons]).decode(),
-        encode(made.admission.receipts).decode(),
-        encode(bound_of(asking, decision)).decode(),
-        asking.price_version,
-        asking.config_version,
-        encode(asking.metadata).decode(),
-    )
-
-
-def reservation_row(made: Made) -> tuple[Any, ...]:
-    asking = made.asking
-    bound = bound_of(asking, made.admission.decision)
-    holds = [[hold.window_id, hold.metric, hold.amount] for hold in made.admission.holds]
-    return (
-        asking.call_id,
-        asking.tenant_id,
-        msgspec.json.encode(holds).decode(),
-        bound["tokens_in"],
-        bound["tokens_out"],
-        bound["cost_nanos"],
-    )
-
-
-def zip_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as columns, the form in which `unnest` takes them."""
-    return [list(column) for column in zip(*rows, strict=True)]
+def row_of(made: Made) -> dict[str, Any]:
+    """The decision's row, with what its reservation adds."""
+    asking, admission = made.asking, made.admission
+    decision, demand = admission.decision, bound_of(asking, admission.decision)
+    return {
+        "tenant_id": asking.tenant_id,
+        "call_id": asking.call_id,
+        "integration_id": asking.integration_id,
+        "key_id": asking.key_id,
+        "provider": asking.provider,
+        "endpoint": asking.endpoint,
+        "model": asking.model,
+        "stream": asking.stream,
+        "result": decision.result,
+        "code": decision.code,
+        "reasons": [reason.to_json() for reason in decision.reasons],
+        "limits": admission.receipts,
+        "demand": demand,
+        "price_version": asking.price_version,
+        "config_version": asking.config_version,
+        "metadata": asking.metadata,
+        "holds": [[hold.window_id, hold.metric, hold.amount] for hold in admission.holds]
+        if decision.result.goes_ahead
+        else None,
+        "tokens_in": demand["tokens_in"],
+        "tokens_out": demand["tokens_out"],
+        "cost_nanos": demand["cost_nanos"],
+    }

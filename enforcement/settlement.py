@@ -36,16 +36,20 @@ def statements(settlements: Sequence[Settlement]) -> list[Statement]:
 
     To be run inside a transaction that holds the locks of `window_ids`. The first returns the call ids settled.
     """
-    calls = [settlement.usage.call_id for settlement in settlements]
-    parts = [
-        (settlement.usage.call_id, hold.window_id, hold.amount, settlement.spent_of(hold.metric))
+    ended = [
+        {
+            "call_id": settlement.usage.call_id,
+            "holds": [
+                {"window_id": hold.window_id, "held": hold.amount, "spent": settlement.spent_of(hold.metric)}
+                for hold in settlement.holds
+            ],
+        }
         for settlement in settlements
-        for hold in settlement.holds
     ]
     usages = [settlement.usage for settlement in settlements]
     return [
-        (entries.INSERT, entries.parameters(usages)),
-        (locks.RESOLVE_AND_MOVE, [calls, *([part[column] for part in parts] for column in range(4))]),
+        (entries.INSERT, [entries.document(usages)]),
+        (locks.RESOLVE_AND_MOVE, [entries.encode(ended).decode()]),
     ]
 
 
@@ -88,7 +92,7 @@ def _settle_together(connection: psycopg.Connection[Any], settlements: Sequence[
     windows = window_ids(settlements)
 
     def send(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
-        cursor.execute(locks.LOCK_WINDOWS, [windows])
+        cursor.execute(locks.LOCK_WINDOWS, [locks.array(windows)])
         inserted = connection.cursor(binary=True)
         inserted.execute(*prepared[0])
         cursor.execute(*prepared[1])
@@ -108,7 +112,7 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
     """Write what the truth adds to a row that the sweeper charged at its bound. Repeating it changes nothing."""
     usage = settlement.usage
     with connection.transaction():
-        connection.execute(locks.LOCK_WINDOWS, [window_ids([settlement])])
+        connection.execute(locks.LOCK_WINDOWS, [locks.array(window_ids([settlement]))])
         row = connection.execute(
             ADJUST,
             {
