@@ -112,5 +112,3 @@ def settlement(call: Asking, admission: Admission, nanos: int = 1_000, **changes
         admitted_at=admission.decided_at,
     )
     return Settlement(replace(usage, **changes), admission.holds)  # type: ignore[arg-type]
-
-
