@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.management import call_command
 from django.db import connection
@@ -35,21 +37,30 @@ class Ended:
     err: str
 
 
-def program(*words: object, stdin: str = "", **environment: str) -> Ended:
-    """Run `manage.py <words>` as a program on the database of the tests."""
+def database_url() -> str:
+    """The database of this test, for other processes."""
     parts = connection.settings_dict
-    url = (
-        f"postgresql:///{parts['NAME']}?host={parts['HOST']}&port={parts['PORT'] or 5432}"
-        f"&user={parts['USER']}&password={parts['PASSWORD']}"
-    )
+    named = {"host": parts["HOST"], "port": parts["PORT"] or 5432, "user": parts["USER"], "password": parts["PASSWORD"]}
+    return f"postgresql:///{parts['NAME']}?{urlencode({name: value for name, value in named.items() if value})}"
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def program(*words: object, stdin: str = "", seconds: float = 60, **environment: str) -> Ended:
+    """Run `manage.py <words>` as a program on the database of this test."""
     done = subprocess.run(
         [sys.executable, "manage.py", *(str(word) for word in words)],
         cwd=PROJECT,
-        env={**os.environ, "DATABASE_URL": url, **environment},
+        env={**os.environ, "DATABASE_URL": database_url(), **environment},
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

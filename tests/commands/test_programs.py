@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.asking import program
+from tests.commands.asking import free_port, program
 from tests.people import acme
 
 SECRET = "sk-proj-canary-5d1f0a77c2e94b"
@@ -116,9 +116,3 @@ def test_serve_refuses_another_master_key_than_the_one_in_use(tmp_path: Path) ->
     other = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMzI="
     ended = program("serve", "--port", free_port(), "--json", CUSTOMHOUSE_MASTER_KEY=other)
     assert (ended.status, json.loads(ended.out)["error"]["code"]) == (1, "master_key")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

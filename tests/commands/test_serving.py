@@ -1,0 +1,139 @@
+"""`serve` and `demo` as an operator runs them: processes that start, die, are replaced and end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from config.own_secrets import SECRETS
+from config.serving import workers_file
+from tests.commands.asking import PROJECT, database_url, free_port, program
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PATIENCE_SECONDS = 90
+
+
+class Served:
+    """A server of a test's own."""
+
+    def __init__(self, workers: int, log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve", f"--port={self.port}", f"--workers={workers}"],
+                cwd=PROJECT,
+                env={**os.environ, "DATABASE_URL": database_url()},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        self.until(self.is_ready)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for something that must come. Fails with the log."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not reached():
+            if time.monotonic() > deadline:
+                pytest.fail(self.log.read_text())
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return self.status("/readyz") == 200
+
+    def status(self, path: str) -> int | None:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10, allow_redirects=False).status_code
+        except requests.RequestException:
+            return None
+
+    def workers(self) -> list[int]:
+        path = workers_file(self.process.pid)
+        return list(json.loads(path.read_text())) if path.exists() else []
+
+
+@pytest.fixture
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    server = Served(request.param, tmp_path / "log")
+    yield server
+    for pid in server.workers():
+        if lives(pid):
+            os.kill(pid, signal.SIGKILL)
+    server.process.kill()
+    server.process.wait()
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("served", [2], indirect=True)
+def test_a_killed_worker_is_replaced_and_sigterm_ends_well(served: Served) -> None:
+    before = served.workers()
+    os.kill(before[0], signal.SIGKILL)
+    served.until(lambda: served.workers() not in ([], before))
+    served.until(served.is_ready)
+    served.process.terminate()
+    assert served.process.wait(PATIENCE_SECONDS) == 0
+    assert not workers_file(served.process.pid).parent.exists()
+
+
+@pytest.mark.parametrize("served", [2], indirect=True)
+def test_workers_end_when_their_supervisor_is_killed(served: Served) -> None:
+    workers = served.workers()
+    served.process.kill()
+    served.process.wait()
+    served.until(lambda: served.status("/healthz") is None and not any(lives(pid) for pid in workers))
+
+
+@pytest.mark.parametrize("served", [1], indirect=True)
+def test_one_worker_serves_both_doors_and_ends_well(served: Served) -> None:
+    assert served.status("/proxy/none/v1/models") == 401
+    assert served.status("/admin/") == 302
+    served.process.terminate()
+    assert served.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.fixture
+def secrets_kept() -> Iterator[None]:
+    """The demo's own secrets of this checkout, as they were."""
+    aside = {path: path.read_text() for path in SECRETS.glob("demo_*")}
+    yield
+    for path in SECRETS.glob("demo_*"):
+        path.unlink()
+    for path, text in aside.items():
+        path.write_text(text)
+        path.chmod(0o600)
+    if SECRETS.exists() and not any(SECRETS.iterdir()):
+        shutil.rmtree(SECRETS)
+
+
+def test_the_demo_keeps_its_promise_and_hands_over_the_facts(secrets_kept: None) -> None:
+    ended = program("demo", "--once", "--json", seconds=240, CUSTOMHOUSE_PORT=str(free_port()))
+    assert ended.status == 0, ended.err
+    facts = json.loads(ended.out)
+    assert facts["race"] == {
+        "sent": 200,
+        "admitted": 40,
+        "refused": 160,
+        "overspend_nanos": 0,
+        "held_after": 0,
+        "usage_rows": 40,
+    }
+    assert (facts["first_call"]["status"], facts["first_call"]["decision"]["result"]) == (200, "allowed")
+    assert facts["first_call"]["cost_nanos"] == facts["first_call"]["decision"]["usage"]["cost_nanos"] > 0
+    assert (facts["refused_call"]["status"], facts["refused_call"]["code"]) == (429, "budget_exceeded")
+    assert "kill -9" in ended.err
