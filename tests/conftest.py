@@ -1,11 +1,14 @@
 """What every test stands on: a real PostgreSQL, embedded unless `DATABASE_URL` names one."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.conf import settings
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from config import postgres
+from tests.servers import Servers
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         cursor.execute(r"SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE '%\_no\_truncate'")
         for table, trigger in cursor.fetchall():
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Servers]:
+    """Starts real servers, each over a database of its own."""
+    with Servers(tmp_path_factory.mktemp("servers"), django_db_blocker) as made:
+        yield made

@@ -1,0 +1,279 @@
+"""Real servers for tests: `manage.py serve` as a process, over a database of its own.
+
+The session fixture `servers` makes them:
+
+    with servers.serving(upstreams=[upstream], workers=2, CUSTOMHOUSE_UPSTREAM_IDLE_SECONDS="1") as server:
+        with server.django():
+            tenant = acme()  # here, services and models mean the server's database
+        requests.get(server.url + "/healthz")
+        server.rows("SELECT * FROM cus_llm_usage WHERE tenant_id = %s", tenant.pk)
+        server.wait_settled()
+
+Each database is a copy of one that was migrated and priced once per session. `upstreams` are the test upstreams that
+the server may reach; an integration's base URL is `upstream.url`. A server that was killed can be started again over
+the same database: `server.kill()`, `server.start()`.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import requests
+from django.conf import settings
+from django.db import connections
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+from pytest_django import DjangoDbBlocker
+
+from config import postgres
+from config.environment import PROJECT
+from config.serving import workers_file
+from config.startup import prepare_database
+from tests.upstream import Upstream
+
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+POLL_SECONDS = 0.02
+GOES_AHEAD = ("allowed", "warned")
+
+
+class Database:
+    """A database on the tests' PostgreSQL."""
+
+    def __init__(self, name: str, blocker: DjangoDbBlocker, *, template: str | None = None) -> None:
+        self.name = name
+        self._blocker = blocker
+        copied = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
+        _administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
+
+    @property
+    def url(self) -> str:
+        return _url(self.name)
+
+    @contextmanager
+    def django(self) -> Iterator[None]:
+        """Let Django's models and services mean this database."""
+        ours = connections["default"]
+        theirs = ours.copy()
+        theirs.settings_dict["NAME"] = self.name
+        connections["default"] = theirs
+        try:
+            with self._blocker.unblock():
+                yield
+        finally:
+            connections["default"] = ours
+            theirs.close()
+
+    def drop(self) -> None:
+        _administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+
+class Server:
+    """A running server and its database."""
+
+    def __init__(
+        self, database: Database, log: Path, *, workers: int, upstreams: Sequence[Upstream], variables: dict[str, str]
+    ) -> None:
+        self.database = database
+        self.log = log
+        self.port = 0
+        self._workers = workers
+        self._variables = variables
+        self._allowed = ",".join(f"127.0.0.1:{port}" for each in upstreams for port in (each.port, each.other_port))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rows: psycopg.Connection[dict[str, Any]] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor, or of the only worker."""
+        assert self._process is not None, "the server runs"
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers as the supervisor wrote them down."""
+        if self._workers == 1:
+            return [self.pid]
+        path = workers_file(self.pid)
+        return [int(pid) for pid in json.loads(path.read_text())] if path.exists() else []
+
+    def start(self) -> None:
+        """Start it, on another port each time, and wait until every worker admits calls."""
+        present = self.rows("SELECT coalesce(max(id), 0) AS newest FROM cus_workers")[0]["newest"]
+        self.port = _free_port()
+        command = [sys.executable, "manage.py", "serve", "--host=127.0.0.1", f"--port={self.port}"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, f"--workers={self._workers}"],
+                cwd=PROJECT,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not (self._is_present(present) and self._answers()):
+            assert self._process.poll() is None, f"the server ended:\n{self.log.read_text()[-4000:]}"
+            assert time.monotonic() < deadline, f"the server does not answer:\n{self.log.read_text()[-4000:]}"
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> int:
+        """Let the calls in flight end, then end; the process's status. Stopping twice is fine."""
+        process = self._process
+        if process is None:
+            return 0
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the server did not stop in time") from None
+
+    def kill(self) -> None:
+        """SIGKILL supervisor and workers."""
+        assert self._process is not None, "the server runs"
+        for pid in {self.pid, *self.workers()}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(STOP_SECONDS)
+
+    def django(self) -> AbstractContextManager[None]:
+        """Let Django's models and services mean this server's database."""
+        return self.database.django()
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """Run one statement in the server's database."""
+        if self._rows is None or self._rows.closed:
+            self._rows = psycopg.connect(self.database.url, autocommit=True, row_factory=dict_row)
+        cursor = self._rows.execute(query.encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def unsettled(self) -> int:
+        """How many admitted calls have no usage row yet, or still hold something."""
+        return int(self.rows(UNSETTLED, list(GOES_AHEAD))[0]["count"])
+
+    def wait_settled(self, *, seconds: float = 10.0) -> None:
+        """Wait until every admitted call has its usage row and nothing is held; fails after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while left := self.unsettled():
+            assert time.monotonic() < deadline, f"{left} calls are not settled after {seconds} s"
+            time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """Stop it and let the database go."""
+        try:
+            self.stop()
+        finally:
+            if self._rows is not None:
+                self._rows.close()
+            self.database.drop()
+
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CUSTOMHOUSE_", "DATABASE_", "DJANGO_", "PROMETHEUS_", "PYTEST_"))
+        }
+        # The tests' own secrets, so that what services seal here opens there.
+        own = {name: os.environ[name] for name in ("CUSTOMHOUSE_SECRET_KEY", "CUSTOMHOUSE_MASTER_KEY")}
+        return {
+            **kept,
+            **own,
+            "DATABASE_URL": self.database.url,
+            "CUSTOMHOUSE_ALLOW_UPSTREAMS": self._allowed,
+            **self._variables,
+        }
+
+    def _is_present(self, before: int) -> bool:
+        found = self.rows("SELECT count(*) FROM cus_workers WHERE id > %s AND missing_since IS NULL", before)
+        return int(found[0]["count"]) >= self._workers
+
+    def _answers(self) -> bool:
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                return session.get(f"{self.url}/healthz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+
+UNSETTLED = """
+SELECT (SELECT count(*) FROM cus_reservations)
+    + (SELECT count(*) FROM cus_enforcement_decisions decision WHERE result = ANY(%s) AND NOT EXISTS (
+        SELECT FROM cus_llm_usage usage
+        WHERE usage.tenant_id = decision.tenant_id AND usage.call_id = decision.call_id)) AS count
+"""
+
+
+class Servers:
+    """Makes servers for one session of tests, and remembers where their logs are."""
+
+    def __init__(self, folder: Path, blocker: DjangoDbBlocker) -> None:
+        self.folder = folder
+        self._blocker = blocker
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "_template" in self.__dict__:
+            self._template.drop()
+
+    @contextmanager
+    def serving(self, *, workers: int = 1, upstreams: Sequence[Upstream] = (), **variables: str) -> Iterator[Server]:
+        """A running server over a fresh copy of the migrated database, stopped in the end."""
+        self._made += 1
+        name = f"{self._template.name}_{self._made}"
+        database = Database(name, self._blocker, template=self._template.name)
+        log = self.folder / f"server-{self._made}.log"
+        server = Server(database, log, workers=workers, upstreams=upstreams, variables=variables)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+
+    @cached_property
+    def _template(self) -> Database:
+        if settings.EMBEDDED_POSTGRES:
+            postgres.acquire(settings.BASE_DIR)
+        made = Database(f"servers_{os.getpid()}", self._blocker)
+        with made.django():
+            prepare_database()
+        return made
+
+
+def _url(name: str) -> str:
+    parts = connections["default"].get_connection_params() | {"dbname": name}
+    names = ("host", "port", "user", "password", "dbname")
+    return make_conninfo(**{key: parts[key] for key in names if parts.get(key)})
+
+
+def _administer(statement: sql.Composed) -> None:
+    with psycopg.connect(_url("postgres"), autocommit=True) as admin:
+        admin.execute(statement)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
