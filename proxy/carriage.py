@@ -27,7 +27,8 @@ from proxy.dialects import (
     to_provider,
 )
 from proxy.gateway import Gateway
-from proxy.upstream import Answer, UpstreamFailed
+from proxy.http1 import UpstreamFailed
+from proxy.upstream import Answer
 from proxy.witness import Ending, milliseconds, usage_entry
 
 DRAIN_SECONDS = 10.0
@@ -152,8 +153,7 @@ class Carriage:
     def _read_head(self, answer: Answer) -> tuple[Headers, int | None]:
         headers = to_client(answer.headers)
         length = None
-        for raw_name, value in answer.headers:
-            name = raw_name.lower()
+        for name, value in answer.headers:
             if name == b"content-length" and value.isdigit():
                 length = int(value)
                 if not self.request.inject_usage:

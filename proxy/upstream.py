@@ -1,29 +1,25 @@
 """The one way to a provider: a request goes out once, its answer comes back as it arrives."""
 
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+import certifi
 
-from proxy.destinations import Destinations, ForbiddenDestination, GuardedResolver
+from proxy.destinations import Destinations, ForbiddenDestination
+from proxy.http1 import Connection, UpstreamFailed
 
-HEADER_BYTES = 64 * 1024
-READ_BYTES = 256 * 1024
 # Providers keep idle connections for a minute or more; a shorter life of ours avoids writing to a closed one.
-KEEPALIVE_SECONDS = 15
-DNS_SECONDS = 30
-
-
-class UpstreamFailed(Exception):
-    """The provider could not be reached, or its answer broke off."""
-
-    def __init__(self, message: str, *, sent: bool, timed_out: bool = False) -> None:
-        super().__init__(message)
-        self.sent = sent
-        """Whether a byte of the request may have reached the provider."""
-        self.timed_out = timed_out
+KEEPALIVE_SECONDS = 15.0
+DNS_SECONDS = 30.0
+MOST_IDLE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class UpstreamTimeouts:
 
 
 class Answer(Protocol):
-    """A provider's answer while it comes in."""
+    """A provider's answer while it comes in. Header names are lower case."""
 
     @property
     def status(self) -> int: ...
@@ -48,17 +44,30 @@ class Answer(Protocol):
         """The next bytes as they came; empty at the end. Raises `UpstreamFailed`."""
 
     def close(self) -> None:
-        """Break the answer off and close its connection, unless it was read to its end."""
+        """Keep the connection if the answer was read to its end, else break it off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A server as connections see it."""
+
+    scheme: str
+    host: str
+    port: int
+    ours: bool
 
 
 class Upstreams:
-    """The pooled client of one process."""
+    """The pooled client of one process: no redirects, no retries, no environment, no cookies."""
 
     def __init__(self, destinations: Destinations, timeouts: UpstreamTimeouts) -> None:
         self._destinations = destinations
         self._timeouts = timeouts
-        self._guarded = _session(GuardedResolver(destinations), timeouts)
-        self._own = _session(None, timeouts)
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._addresses: dict[Origin, tuple[float, list[str]]] = {}
+        self._tls = _tls_context()
+        self._reaper: asyncio.TimerHandle | None = None
 
     async def send(
         self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, ours: bool = False
@@ -67,77 +76,134 @@ class Upstreams:
 
         `ours` is for the sandbox in this very server, which needs no permission to be reached.
         """
+        origin, host, path = _split(url, ours)
+        request = _request(method, path, host, headers, body)
+        connection = self._take_idle(origin) or await self._connect(origin, url)
+        connection.send(request)
         try:
-            if not ours:
-                self._destinations.check_url(url)
-            session = self._own if ours else self._guarded
-            response = await session.request(
-                method,
-                URL(url, encoded=True),
-                data=body or None,
-                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
-                allow_redirects=False,
-            )
-        except ForbiddenDestination as error:
-            raise UpstreamFailed(str(error), sent=False) from None
-        except aiohttp.ConnectionTimeoutError:
-            raise UpstreamFailed(
-                "the provider did not accept the connection in time", sent=False, timed_out=True
-            ) from None
-        except TimeoutError:
-            raise UpstreamFailed("the provider did not begin to answer in time", sent=True, timed_out=True) from None
-        except aiohttp.ClientConnectorError as error:
-            # The text of the error names addresses; its kind is enough for a caller.
-            forbidden = isinstance(error.os_error, ForbiddenDestination)
-            message = str(error.os_error) if forbidden else "the provider cannot be reached"
-            raise UpstreamFailed(message, sent=False) from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise UpstreamFailed("the provider closed the connection before it answered", sent=True) from None
-        return _Answer(response, self._timeouts)
+            await connection.head()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def close(self) -> None:
-        await self._guarded.close()
-        await self._own.close()
+        """Close what is idle; connections in use end with their calls."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for waiting in self._idle.values():
+            for connection in waiting:
+                connection.close()
+        self._idle.clear()
 
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        waiting = self._idle.get(origin)
+        oldest = self._loop.time() - KEEPALIVE_SECONDS
+        while waiting:
+            connection = waiting.pop()
+            if connection.is_open and connection.idle_since > oldest:
+                return connection
+            connection.close()
+        return None
 
-def _session(resolver: GuardedResolver | None, timeouts: UpstreamTimeouts) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        resolver=resolver, limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=DNS_SECONDS
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=timeouts.connect, connect=timeouts.connect, sock_read=timeouts.first_byte
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        auto_decompress=False,
-        trust_env=False,
-        max_line_size=HEADER_BYTES,
-        max_field_size=HEADER_BYTES,
-        read_bufsize=READ_BYTES,
-    )
+    def _put_idle(self, origin: Origin, connection: Connection) -> None:
+        waiting = self._idle.setdefault(origin, deque())
+        connection.idle_since = self._loop.time()
+        waiting.append(connection)
+        if len(waiting) > MOST_IDLE:
+            waiting.popleft().close()
+        if self._reaper is None:
+            self._reaper = self._loop.call_later(KEEPALIVE_SECONDS, self._reap)
 
+    def _reap(self) -> None:
+        self._reaper = None
+        oldest = self._loop.time() - KEEPALIVE_SECONDS
+        for origin, waiting in list(self._idle.items()):
+            while waiting and waiting[0].idle_since <= oldest:
+                waiting.popleft().close()
+            if not waiting:
+                del self._idle[origin]
+        if self._idle:
+            self._reaper = self._loop.call_later(KEEPALIVE_SECONDS, self._reap)
 
-class _Answer:
-    """An answer over aiohttp."""
-
-    __slots__ = ("_response", "headers", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: UpstreamTimeouts) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = response.raw_headers
-        if response.connection is not None and response.connection.protocol is not None:
-            response.connection.protocol.read_timeout = timeouts.idle
-
-    async def read(self) -> bytes:
+    async def _connect(self, origin: Origin, url: str) -> Connection:
         try:
-            return await self._response.content.readany()
+            if not origin.ours:
+                self._destinations.check_url(url)
+            async with asyncio.timeout(self._timeouts.connect):
+                return await self._dial(origin, await self._resolve(origin))
+        except ForbiddenDestination as error:
+            raise UpstreamFailed(str(error), sent=False) from None
         except TimeoutError:
-            raise UpstreamFailed("the provider stopped answering", sent=True, timed_out=True) from None
-        except (aiohttp.ClientError, OSError):
-            raise UpstreamFailed("the provider broke its answer off", sent=True) from None
+            message = "the provider did not accept the connection in time"
+            raise UpstreamFailed(message, sent=False, timed_out=True) from None
+        except ssl.SSLError:
+            raise UpstreamFailed("the provider's certificate or TLS is not acceptable", sent=False) from None
+        except (OSError, UnicodeError):
+            raise UpstreamFailed("the provider cannot be reached", sent=False) from None
 
-    def close(self) -> None:
-        self._response.close()
+    async def _resolve(self, origin: Origin) -> list[str]:
+        """Checked addresses of the host: what was checked is what is dialled."""
+        known = self._addresses.get(origin)
+        if known is not None and known[0] > self._loop.time():
+            return known[1]
+        found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        if not origin.ours and not self._destinations.is_allowed_host(origin.host, origin.port):
+            # One bad answer condemns the name: an attacker's server may mix good and bad ones.
+            for address in addresses:
+                self._destinations.check_address(ipaddress.ip_address(address.partition("%")[0]))
+        self._addresses[origin] = (self._loop.time() + DNS_SECONDS, addresses)
+        return addresses
+
+    async def _dial(self, origin: Origin, addresses: Sequence[str]) -> Connection:
+        secure = origin.scheme == "https"
+        problem: OSError = OSError("the name has no address")
+        for address in addresses:
+            try:
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(
+                        self._loop,
+                        lambda released: self._put_idle(origin, released),
+                        first_byte_seconds=self._timeouts.first_byte,
+                        idle_seconds=self._timeouts.idle,
+                    ),
+                    address,
+                    origin.port,
+                    ssl=self._tls if secure else None,
+                    server_hostname=origin.host if secure else None,
+                )
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                problem = error
+            else:
+                return connection
+        raise problem
+
+
+@lru_cache(maxsize=4096)
+def _split(url: str, ours: bool) -> tuple[Origin, bytes, bytes]:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path = parts.path or "/"
+    if parts.query:
+        path += "?" + parts.query
+    return Origin(parts.scheme, parts.hostname or "", port, ours), parts.netloc.encode(), path.encode()
+
+
+def _request(method: str, path: bytes, host: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+    head = b"".join([b"%b: %b\r\n" % header for header in headers])
+    # A line break inside a value would end the head where its author wants.
+    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
+        raise UpstreamFailed("a header of the request cannot be sent", sent=False)
+    length = b"content-length: %d\r\n" % len(body) if body or method != "GET" else b""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n%b" % (method.encode(), path, host, head, length, body)
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
+        context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
