@@ -19,21 +19,23 @@ UNKNOWN_KEYS_KEPT = 10_000
 
 
 class SnapshotStore:
-    """Snapshots by key and by tenant. Reads are for one thread (the event loop); loads may run in others."""
+    """Snapshots by a key's digest and by tenant. Reads are for one thread (the event loop); loads may run in others."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, KeySnapshot] = {}
+        # Each with the version of its tenant's configuration that it was read at.
+        self._keys: dict[str, tuple[int, KeySnapshot]] = {}
         self._tenants: dict[UUID, TenantSnapshot] = {}
         # Without a memory of unknown keys, guessing would cost a query each time.
         self._unknown: OrderedDict[str, None] = OrderedDict()
 
     def known(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        """What is in memory of this key."""
-        key = self._keys.get(public_id)
+        """What is in memory of this key, if key and tenant were read at the same version."""
+        version, key = self._keys.get(public_id, (0, None))
         if key is None:
             return None
         tenant = self._tenants.get(key.tenant_id)
-        return (tenant, key) if tenant is not None else None
+        # Another key may have brought a newer tenant, which must not vouch for a key that was revoked since.
+        return (tenant, key) if tenant is not None and tenant.config_version == version else None
 
     def is_unknown(self, public_id: str) -> bool:
         """Whether the store was asked before and has no such key."""
@@ -50,7 +52,7 @@ class SnapshotStore:
         tenant = load_tenant(tenant_id)
         key = snapshot_of_key(rows.get())
         self._tenants[tenant.id] = tenant
-        self._keys[public_id] = key
+        self._keys[public_id] = tenant.config_version, key
         return tenant, key
 
     def drop(self, tenant_id: UUID) -> None:
