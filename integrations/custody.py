@@ -1,13 +1,13 @@
 """Where the credential of a call comes from: the vault, or what a reference points to."""
 
 import os
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
 
-from integrations.vault import Binding, MasterKey, MasterKeyMissing, StoredCredential, VaultError, unseal
+from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, StoredCredential, VaultError, unseal
 
 REFERENCE_SCHEMES = ("vault://", "env://", "file://")
 # A tenant names its references, so they reach only what the operator set aside for that.
@@ -30,8 +30,14 @@ def master_key() -> MasterKey:
 def open_credential(stored: StoredCredential) -> str:
     """The plain credential. Raises `VaultError`; the message names no secret."""
     if stored.sealed is not None:
-        return unseal(stored.sealed, binding=stored.binding, master=master_key())
+        return _unsealed(stored.binding, stored.sealed)
     return resolve(stored.reference)
+
+
+@lru_cache(maxsize=1024)
+def _unsealed(binding: Binding, sealed: Sealed) -> str:
+    """Opened once per process: what seals and binds the credential is the key of the cache."""
+    return unseal(sealed, binding=binding, master=master_key())
 
 
 def check_reference(reference: str) -> None:
@@ -57,9 +63,18 @@ def resolve(reference: str) -> str:
             value = _file_of(reference).read_text().strip()
         except OSError as error:
             raise BadReference(f"{reference} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise BadReference(f"{reference} does not hold a provider key.") from None
     if not value:
         raise BadReference(f"{reference} is empty or not set.")
+    check_plain(value)
     return value
+
+
+def check_plain(credential: str) -> None:
+    """Raise `BadReference` for what cannot stand in a header."""
+    if not credential or not credential.isascii() or not credential.isprintable() or " " in credential:
+        raise BadReference("A provider key is one line of printable characters without spaces.")
 
 
 def _file_of(reference: str) -> Path:

@@ -11,8 +11,8 @@ from accounts.services import touch_config
 from integrations import vault
 from integrations.custody import (
     REFERENCE_SCHEMES,
-    BadReference,
     binding_of,
+    check_plain,
     check_reference,
     master_key,
 )
@@ -82,7 +82,7 @@ def store_credential(*, integration: Integration, credential: str) -> Credential
         check_reference(credential)
         row.reference = credential
     else:
-        _check_plain(credential)
+        check_plain(credential)
         binding = binding_of(
             tenant_id=integration.tenant_id,
             integration_id=integration.pk,
@@ -158,11 +158,6 @@ def _set_status(integration: Integration, status: Status) -> Integration:
     integration.save(update_fields=["status", "updated_at"])
     touch_config(integration.tenant_id)
     return integration
-
-
-def _check_plain(credential: str) -> None:
-    if not credential or not credential.isascii() or not credential.isprintable() or " " in credential:
-        raise BadReference("A provider key is one line of printable characters without spaces.")
 
 
 def remember_master_key() -> None:

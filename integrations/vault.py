@@ -136,5 +136,6 @@ def _encrypt(key: bytes, plain: bytes, context: bytes) -> bytes:
 def _decrypt(key: bytes, sealed: bytes, context: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
-    except InvalidTag:
+    except (InvalidTag, ValueError):
+        # What is too short to hold a nonce or a tag is a `ValueError`.
         raise CredentialDoesNotOpen from None
