@@ -1,0 +1,128 @@
+"""Each page of the admin site opens in few queries, shows no secret and obeys the strict policy."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from enforcement.models import EnforcementDecision, Reservation, Window
+from integrations.models import Limit
+from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
+from tests import people
+from tests.admin.world import populate
+
+pytestmark = pytest.mark.django_db
+
+Kind = type[Model]
+KINDS: list[Kind] = list(admin.site._registry)
+EVIDENCE: list[Kind] = [
+    UsageRecord,
+    UsageAdjustment,
+    EnforcementDecision,
+    Window,
+    Reservation,
+    PriceVersion,
+    Price,
+]
+READ_ONLY: list[Kind] = [*EVIDENCE, Limit]
+MOST_QUERIES = 25
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client()
+    client.force_login(people.operator())
+    return client
+
+
+def url(kind: Kind, page: str, *arguments: object) -> str:
+    return reverse(f"admin:{kind._meta.app_label}_{kind._meta.model_name}_{page}", args=arguments)
+
+
+def newest(kind: Kind) -> Model:
+    row = kind._default_manager.order_by("pk").last()
+    assert row is not None
+    return row
+
+
+def pages_of(kind: Kind) -> list[str]:
+    pages = [url(kind, "changelist"), url(kind, "change", newest(kind).pk), url(kind, "history", newest(kind).pk)]
+    if kind not in EVIDENCE:
+        pages.append(url(kind, "add"))
+    return pages
+
+
+def test_the_promised_models_are_there() -> None:
+    labels = {kind._meta.label for kind in KINDS}
+    assert {"accounts.User", "accounts.Tenant", "accounts.Membership"} <= labels
+    assert {"integrations.Integration", "integrations.GatewayKey", "integrations.Limit"} <= labels
+    assert {kind._meta.label for kind in EVIDENCE} <= labels
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind._meta.label)
+def test_a_page_opens_shows_no_secret_and_runs_no_inline_script(kind: Kind, client: Client) -> None:
+    world = populate()
+    for page in pages_of(kind):
+        with CaptureQueriesContext(connection) as captured:
+            answer = client.get(page)
+        assert answer.status_code == 200, page
+        assert len(captured) <= MOST_QUERIES, page
+        html = answer.content.decode()
+        assert world.found_in(html) == [], page
+        assert "default-src 'self'" in answer["Content-Security-Policy"]
+        assert not re.search(r"<script(?![^>]*(src=|application/json))", html), page
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind._meta.label)
+def test_a_list_needs_no_more_queries_for_more_rows(kind: Kind, client: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            client.get(url(kind, "changelist"))
+        return len(captured)
+
+    populate("one")
+    before = queries()
+    for name in ("two", "three", "four"):
+        populate(name)
+    assert queries() <= before
+
+
+@pytest.mark.parametrize("kind", READ_ONLY, ids=lambda kind: kind._meta.label)
+def test_what_is_evidence_cannot_be_changed(kind: Kind, client: Client) -> None:
+    populate()
+    row = newest(kind)
+    assert client.post(url(kind, "change", row.pk), {}).status_code == 403
+    assert client.post(url(kind, "delete", row.pk), {"post": "yes"}).status_code == 403
+    assert 'name="action"' not in client.get(url(kind, "changelist")).content.decode()
+    if kind in EVIDENCE:
+        assert client.get(url(kind, "add")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind._meta.app_label == "integrations"], ids=lambda kind: kind._meta.label
+)
+def test_what_evidence_refers_to_cannot_be_deleted(kind: Kind, client: Client) -> None:
+    populate()
+    assert client.post(url(kind, "delete", newest(kind).pk), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("kind", [UsageRecord, EnforcementDecision], ids=lambda kind: kind._meta.label)
+def test_a_call_is_found_by_its_id(kind: type[UsageRecord] | type[EnforcementDecision], client: Client) -> None:
+    populate("one")
+    populate("two")
+    wanted = kind.objects.order_by("pk").first()
+    assert wanted is not None
+    found = client.get(url(kind, "changelist"), {"q": f" {wanted.call_id} "})
+    assert [row.pk for row in found.context["cl"].result_list] == [wanted.pk]
+    assert client.get(url(kind, "changelist"), {"q": "x"}).context["cl"].result_count == 0
+
+
+def test_the_index_opens_and_members_are_not_let_in(client: Client) -> None:
+    assert client.get("/admin/").status_code == 200
+    client.force_login(people.alice())
+    assert client.get("/admin/").status_code == 302
