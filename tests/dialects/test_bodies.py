@@ -52,7 +52,7 @@ def test_deep_nesting_cannot_hide_behind_brackets_in_texts() -> None:
 
 
 def test_wide_bodies_and_brackets_in_texts_are_not_deep() -> None:
-    assert chat(x=[[{"a": "[" * 500 + '\\"{'}]] * 100).model == "gpt-harbour"
+    assert chat(x=[[{"a\\": "[" * 500 + '\\"{', "b": "[[{"}]] * 99).model == "gpt-harbour"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,21 @@ def test_an_error_event_of_responses_is_read_in_either_shape(error: dict[str, An
     assert (reading.error_code, reading.complete) == ("full", False)
 
 
+def test_searches_are_counted_as_the_provider_counts_them() -> None:
+    calls = [{"type": "web_search_call", "action": {"type": "search"}}] * 2 + [{"type": "function_call"}]
+    counts = {"input_tokens": 1, "output_tokens": 1}
+    answer = {"model": "m", "output": calls, "usage": counts}
+    for said, expected in ((None, 2), ({"web_search": {"num_requests": 5}}, 5)):
+        usage = read("responses", encoded(answer | {"tool_usage": said})).usage
+        assert usage is not None
+        assert usage.tool_requests == {"web_search": expected}
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_an_answer_still_under_way_is_not_complete(status: str) -> None:
+    assert not read("responses", encoded({"status": status, "usage": None})).complete
+
+
 def test_an_error_that_is_a_text_has_its_code_beside_it() -> None:
     assert read("chat/completions", b'{"code":"invalid","error":"No."}').error_code == "invalid"
 
@@ -199,7 +214,7 @@ USAGES = st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=8)
 
 
 def no_count_is_negative(usage: Usage | None) -> bool:
-    counts = [value for name in Usage.__slots__ if type(value := getattr(usage, name, 0)) is int]
+    counts = [value for name in Usage.__struct_fields__ if type(value := getattr(usage, name, 0)) is int]
     parts = usage.sub_usages if usage else ()
     return min(counts, default=0) >= 0 and all(no_count_is_negative(part.usage) for part in parts)
 
