@@ -1,10 +1,12 @@
 """What goes into the ledger and what comes out: plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from enforcement.demand import Demand
 from enforcement.policy import Decision, Reason
@@ -12,8 +14,7 @@ from integrations.snapshot import LimitSnapshot
 from telemetry.entries import UsageEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """A call that asks to go ahead, as one config version of its tenant sees it."""
 
     call_id: UUID
@@ -30,7 +31,7 @@ class Asking:
     demand: Demand
     hard_block: Reason | None = None
     price_version: int | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

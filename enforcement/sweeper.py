@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from msgspec.structs import replace
 from psycopg.rows import dict_row
 
 from enforcement.entries import Hold, Settlement

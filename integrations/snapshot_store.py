@@ -23,14 +23,14 @@ class SnapshotStore:
 
     def __init__(self) -> None:
         # Each with the version of its tenant's configuration that it was read at.
-        self._keys: dict[str, tuple[int, KeySnapshot]] = {}
+        self._keys: dict[bytes, tuple[int, KeySnapshot]] = {}
         self._tenants: dict[UUID, TenantSnapshot] = {}
         # Without a memory of unknown keys, guessing would cost a query each time.
         self._unknown: OrderedDict[str, None] = OrderedDict()
 
-    def known(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        """What is in memory of this key, if key and tenant were read at the same version."""
-        version, key = self._keys.get(public_id, (0, None))
+    def known(self, digest: bytes) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """What is in memory of the key with this digest, if key and tenant were read at the same version."""
+        version, key = self._keys.get(digest, (0, None))
         if key is None:
             return None
         tenant = self._tenants.get(key.tenant_id)
@@ -52,7 +52,7 @@ class SnapshotStore:
         tenant = load_tenant(tenant_id)
         key = snapshot_of_key(rows.get())
         self._tenants[tenant.id] = tenant
-        self._keys[public_id] = tenant.config_version, key
+        self._keys[key.digest] = tenant.config_version, key
         return tenant, key
 
     def drop(self, tenant_id: UUID) -> None:

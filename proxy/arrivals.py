@@ -66,7 +66,7 @@ def guessed_dialect(scope: dict[str, Any], target: Target) -> Dialect:
     return spoken(scope["headers"]) or Dialect.OPENAI
 
 
-async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tuple[TenantSnapshot, KeySnapshot, str]:
+async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tuple[TenantSnapshot, KeySnapshot]:
     """The key that the request carries, with its tenant. Raises `Refusal`."""
     try:
         text = presented_key(headers, query)
@@ -76,13 +76,17 @@ async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tupl
         raise Refusal(
             ErrorKind.INVALID_REQUEST, "The request carries two different keys: send one.", code="two_keys"
         ) from None
+    digest = digest_of(text)
+    known = gateway.snapshots.known(digest)
+    if known is not None:
+        return known
     public_id = public_id_of(text)
     if public_id is None or gateway.snapshots.is_unknown(public_id):
         raise _invalid_key()
-    found = gateway.snapshots.known(public_id) or await gateway.load_key(public_id)
-    if found is None or not matches(found[1], digest_of(text)):
+    found = await gateway.load_key(public_id)
+    if found is None or not matches(found[1], digest):
         raise _invalid_key()
-    return *found, public_id
+    return found
 
 
 def integration_for(

@@ -47,7 +47,7 @@ class Call:
 
     async def _carry(self) -> None:
         gateway, scope = self.gateway, self.scope
-        tenant, key, public_id = await arrivals.authenticate(gateway, scope["headers"], scope["query_string"])
+        tenant, key = await arrivals.authenticate(gateway, scope["headers"], scope["query_string"])
         integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
         endpoint, request, body = None, None, b""
         if integration is not None:
@@ -70,11 +70,13 @@ class Call:
             outcome = await self._admit(arrival.asking)
             if not isinstance(outcome, Stale):
                 break
-            found = await gateway.load_key(public_id)
+            found = await gateway.load_key(key.public_id)
             if found is None:
                 raise Refusal(ErrorKind.INVALID_KEY, "This gateway key is not valid.")
             tenant, key = found
             integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
+            if (integration is None) != (endpoint is None):
+                raise _unavailable("The integration was changed while the call arrived. Retry.")
         else:
             raise _unavailable("The configuration changes faster than it can be read. Retry.")
         self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()

@@ -7,6 +7,8 @@ may have billed, the call is charged at its bound. Unknown is never zero.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from enforcement.entries import Admission, Asking
 from proxy.dialects import CallRequest, Endpoint
 from telemetry.entries import UsageEntry
@@ -138,7 +140,7 @@ def _reported(usage: Usage, reading: Reading, price: ModelPrice | None, price_fo
         # The last word on the output was not spoken, so at least what was seen of it counts.
         quality = "partial"
         seen = -(-reading.output_chars // BYTES_PER_TOKEN)
-        usage = replace(usage, output_total=max(usage.output_total or 0, seen))
+        usage = msgspec.structs.replace(usage, output_total=max(usage.output_total or 0, seen))
     cost = cost_of(usage, price, price_for=price_for)
     if quality == "partial" and cost.status == "priced":
         cost = replace(cost, status="estimated")

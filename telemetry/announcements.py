@@ -1,17 +1,16 @@
 """How evidence announces itself: after commit, to whoever listens, knowing nobody."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 from django.dispatch import Signal
 
 evidence_recorded = Signal()
 """Sent with `facts`, a sequence of `UsageFact` and `DecisionFact`, from the thread that committed them."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageFact:
+class UsageFact(msgspec.Struct, frozen=True, kw_only=True):
     """A usage row that is now durable."""
 
     tenant_id: UUID
@@ -30,8 +29,7 @@ class UsageFact:
     ttft_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionFact:
+class DecisionFact(msgspec.Struct, frozen=True, kw_only=True):
     """A decision that is now durable; `integration_id` is `None` where none was found."""
 
     tenant_id: UUID

@@ -1,12 +1,12 @@
 """A usage row on its way into the evidence: plain values, one SQL statement for many rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from telemetry.announcements import UsageFact
 
@@ -25,8 +25,7 @@ JSON_FIELDS = frozenset(["token_classes", "cost_lines", "flags", "raw_usage", "m
 LARGEST_JSON_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEntry:
+class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What will be one row of `cus_llm_usage`; the meaning of each field stands there."""
 
     tenant_id: UUID
@@ -48,7 +47,7 @@ class UsageEntry:
     response_model: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
-    token_classes: Mapping[str, int] = field(default_factory=dict)
+    token_classes: Mapping[str, int] = {}
     cost_nanos: int | None = None
     cost_lines: Sequence[Mapping[str, Any]] = ()
     price_version: int | None = None
@@ -60,7 +59,7 @@ class UsageEntry:
     ttft_ms: int | None = None
     upstream_request_id: str | None = None
     raw_usage: Mapping[str, Any] | msgspec.Raw | None = None
-    metadata: Mapping[str, Any] | msgspec.Raw | None = field(default_factory=dict)
+    metadata: Mapping[str, Any] | msgspec.Raw | None = {}
 
     def with_error_message(self, message: str) -> "UsageEntry":
         return replace(self, error_message=message)
@@ -85,7 +84,7 @@ class UsageEntry:
         )
 
 
-COLUMNS = tuple(column.name for column in fields(UsageEntry))
+COLUMNS = UsageEntry.__struct_fields__
 TYPES = {
     "uuid": ("tenant_id", "call_id", "integration_id", "key_id"),
     "boolean": ("stream", "dispatched"),

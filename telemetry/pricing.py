@@ -5,9 +5,11 @@ An unknown amount is `None`, never 0.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
+
+import msgspec
 
 from telemetry.rate_tables import ceilings_for, table_for
 from telemetry.rates import ATTOS_PER_NANO, ATTOS_PER_USD, Asked, Ceiling, ModelPrice, plain
@@ -204,7 +206,7 @@ def _charge_parts(
         part_price = price
         if part.model is not None and (price is None or part.model != price.model):
             part_price = price_for(part.model) if price_for is not None else None
-        part_usage = replace(
+        part_usage = msgspec.structs.replace(
             part.usage,
             service_tier=part.usage.service_tier or usage.service_tier,
             speed=part.usage.speed or usage.speed,

@@ -1,8 +1,10 @@
 """What one call used, in the provider's own counts, normalised over providers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 FEELESS_TOOLS = frozenset(
     {"apply_patch", "computer", "local_shell", "mcp", "shell", "tool_search", "web_fetch"}
@@ -11,8 +13,7 @@ FEELESS_TOOLS = frozenset(
 """Built-in tools that no provider charges per call: they run at the client, or are steps of a charged one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Token counts of one model in one call.
 
     `input_total` includes cache reads and writes, `output_total` includes reasoning, whatever the
@@ -32,7 +33,7 @@ class Usage:
     output_reasoning: int = 0
     output_audio: int = 0
     output_image: int = 0
-    tool_requests: Mapping[str, int] = field(default_factory=dict)
+    tool_requests: Mapping[str, int] = {}
     """Calls of built-in tools by kind, for example `{"web_search": 2}`. Those in `FEELESS_TOOLS` cost tokens alone."""
     service_tier: str | None = None
     speed: str | None = None

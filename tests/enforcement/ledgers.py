@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import connection
+from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from accounts.ids import uuid7
@@ -80,7 +80,7 @@ def asking(tenant: Tenant, nanos: int = 1_000, **changes: object) -> Asking:
         limits=snapshot.limits,
         demand=demand(nanos),
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def admit(book: Ledger, call: Asking) -> Admission:
@@ -111,4 +111,4 @@ def settlement(call: Asking, admission: Admission, nanos: int = 1_000, **changes
         source="proxy",
         admitted_at=admission.decided_at,
     )
-    return Settlement(replace(usage, **changes), admission.holds)  # type: ignore[arg-type]
+    return Settlement(replace(usage, **changes), admission.holds)
