@@ -1,0 +1,29 @@
+"""One provider and two servers for all tests of the call path; a customer for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.proxy.customers import Customer
+from tests.servers import Server, Servers
+from tests.upstream import Upstream
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """A provider on real sockets."""
+    with Upstream(tmp_path_factory.mktemp("upstream") / "log", own_process=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
+    """The server as it comes."""
+    with servers.serving(upstreams=[upstream]) as made:
+        yield made
+
+
+@pytest.fixture
+def customer(server: Server) -> Customer:
+    """A customer of the server, without an integration yet."""
+    return Customer.of(server)
