@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from enforcement import locks
+from enforcement import faults, locks
 from enforcement.entries import Admission, Asking, Hold, Stale
 from enforcement.policy import Decision, Standing, asked_of, decide, receipt_of
 from enforcement.slots import SlidingMinute
@@ -135,6 +135,7 @@ class Admissions:
     ) -> tuple[list[Outcome], datetime]:
         ids = {self.windows.known(span) for row in spans for span in row}
         locked, versions, now = self._lock(sorted(i for i in ids if i is not None), askings)
+        faults.point("after_admit_locks")
         outcomes: list[Outcome] = []
         made: list[Made] = []
         refusable: set[int] = set()
@@ -181,7 +182,9 @@ class Admissions:
                         connection.execute(MOVE_SLOTS, [window.minute.to_bytes(), window.spent, window.id])
             if document is not None:
                 connection.execute(INSERT_MADE, [document, now, worker_id, now, expires_at, now])
+            faults.point("before_admit_commit")
             connection.execute("COMMIT")
+        faults.point("after_admit_commit")
 
 
 def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span], now: datetime) -> Admission:

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from enforcement import locks
+from enforcement import faults, locks
 from enforcement.entries import Settlement
 from telemetry import entries
 
@@ -79,11 +79,13 @@ def in_transaction(connection: psycopg.Connection[Any], body: Callable[[psycopg.
         with connection.pipeline(), connection.cursor(binary=True) as cursor:
             cursor.execute("BEGIN")
             outcome = body(cursor)
+            faults.point("before_settle_commit")
             cursor.execute("COMMIT")
     except BaseException:
         if not connection.closed:
             connection.rollback()
         raise
+    faults.point("after_settle_commit")
     return outcome
 
 

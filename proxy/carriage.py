@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import Any
 
+from enforcement import faults
 from enforcement.entries import Admission, Settlement
 from integrations.models import OnDisconnect
 from proxy import arrivals
@@ -104,6 +105,7 @@ class Carriage:
         headers.append(credential(self.endpoint.dialect, self.credential))
         # Until the client says otherwise the request counts as sent: being cut here leaves its fate unknown.
         self.ending.dispatched = True
+        faults.point("before_dispatch")
         try:
             self.answer = await self.gateway.upstreams.send(
                 self.endpoint.method, self._url(), headers, body, ours=arrivals.is_sandbox(self.integration)
@@ -111,6 +113,7 @@ class Carriage:
         except UpstreamFailed as failure:
             self.ending.dispatched = failure.sent
             raise
+        faults.point("after_dispatch")
 
     def _url(self) -> str:
         base_url = self.integration.base_url
@@ -145,6 +148,8 @@ class Carriage:
             if received == length or self.reader.ended:
                 out += self._witness(complete=True)
             await self._pass_on(out)
+            if self.request.stream:
+                faults.point("mid_stream")
         rest = self._witness(complete=True)
         if not ending.client_left:
             await self._start(answer.status)
@@ -242,4 +247,6 @@ class Carriage:
         if usage.error_message and self.credential in usage.error_message:
             usage = usage.with_error_message(usage.error_message.replace(self.credential, "[redacted]"))
         self.gateway.ledger.settle(Settlement(usage, self.admission.holds))
+        if complete:
+            faults.point("before_last_byte")
         return rest
