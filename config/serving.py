@@ -20,12 +20,15 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from config.entry import RUN
+from config.protocol import BoundedProtocol
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
+# A worker that does not answer its supervisor for this long is replaced; one that starts on a busy machine needs some.
+ANSWER_SECONDS = 15
 ORPHAN_CHECK_SECONDS = 1.0
 
 
@@ -111,7 +114,7 @@ def run(listener: socket.socket, *, workers: int) -> None:
     config = WorkerConfig(
         "config.asgi:application",
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -124,6 +127,7 @@ def run(listener: socket.socket, *, workers: int) -> None:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_worker_healthcheck=ANSWER_SECONDS,
     )
     listener.set_inheritable(True)
     if workers > 1:

@@ -157,7 +157,7 @@ def _kill_midway(
     for pid in server.workers():
         if not _open_calls(key) or _broken(calls):
             break
-        tell(f"kill -9 {pid} (a worker, {_open_calls(key)} calls under way)\n")
+        tell(f"  kill -9 {pid} (a worker, {_open_calls(key)} calls under way)\n")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         killed.append(pid)

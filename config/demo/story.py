@@ -15,6 +15,7 @@ from enforcement.wording import dollars
 from integrations.limits import Limit, Period
 from integrations.models import GatewayKey
 
+MOST_RACES = 3
 PROMPT = "What does a customs house do?"
 Tell = Callable[[str], object]
 
@@ -29,10 +30,16 @@ def tell_story(*, seeded: Seeded, server: Server, tell: Tell) -> Report:
     program = Caller(server.base_url, seeded.key_text, seeded.integration.name)
     first_call(program, report, tell)
     bound = cost_of_a_call(program)
-    key, text = race_key(seeded)
-    limit = budget(seeded.tenant, key, ROOM * bound, period=Period.TOTAL, reason=f"room for {ROOM} calls")
-    racer = Caller(server.base_url, text, seeded.integration.name)
-    the_race(seeded, server, racer, key, limit, report, tell)
+    tell(f"\n2. The promise: {CALLS} calls at once on a strict budget with room for exactly {ROOM}\n\n")
+    for _ in range(MOST_RACES):
+        key, text = race_key(seeded)
+        limit = budget(seeded.tenant, key, ROOM * bound, period=Period.TOTAL, reason=f"room for {ROOM} calls")
+        racer = Caller(server.base_url, text, seeded.integration.name)
+        outcome = race.run_race(caller=racer, key=key, limit=limit, server=server, tell=tell)
+        if outcome.killed:
+            break
+        tell("  Too slow to meet a worker at work; once more.\n")
+    the_promise(racer, outcome, report, tell)
     raise_the_limit(racer, key, limit, tell)
     return report
 
@@ -67,15 +74,8 @@ def cost_of_a_call(program: Caller) -> int:
     return int(bound)
 
 
-def the_race(
-    seeded: Seeded, server: Server, racer: Caller, key: GatewayKey, limit: Limit, report: Report, tell: Tell
-) -> None:
-    """Many calls on a small budget while a worker dies. Raises `PromiseBroken`."""
-    tell(
-        f"\n2. The promise: {CALLS} calls at once on a strict budget of {dollars(limit.amount or 0)}, "
-        f"room for exactly {ROOM}\n\n  "
-    )
-    outcome = race.run_race(caller=racer, key=key, limit=limit, server=server, tell=tell)
+def the_promise(racer: Caller, outcome: Outcome, report: Report, tell: Tell) -> None:
+    """What came of the race, and one refused call. Raises `PromiseBroken`."""
     tally = outcome.tally
     tell(
         f"  admitted    {tally.admitted}\n"

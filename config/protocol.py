@@ -1,0 +1,79 @@
+"""uvicorn's HTTP protocol with the two ends that it leaves open: how large a request's head may be, and how slow."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 30.0
+TOO_LARGE = b"The request line and headers are too large."
+
+
+class HeadTooLarge(Exception):
+    """The request line and headers together are larger than any client has reason to send."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses heads above `MOST_HEAD_BYTES` with 431, and closes connections whose head takes `HEAD_SECONDS`.
+
+    A head that arrives whole, as almost all do, costs two comparisons.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head_is_open = False
+    _head_bytes = 0
+    _chunk_bytes = 0
+    _is_too_large = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._chunk_bytes = len(data)
+        super().data_received(data)
+        if self._head_is_open:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._refuse()
+            elif self._deadline is None:
+                self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_is_open, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._head_is_open = False
+        self._cancel_deadline()
+        if self._head_bytes + self._chunk_bytes > MOST_HEAD_BYTES and self._head_size() > MOST_HEAD_BYTES:
+            self._is_too_large = True
+            # The parser gives up and calls for the answer to a bad request.
+            raise HeadTooLarge
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._is_too_large:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse(self) -> None:
+        self._head_is_open = False
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+            b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n\r\n%b" % (len(TOO_LARGE), TOO_LARGE)
+        )
+        self.transport.close()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
