@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_chunks", "_complete", "_failure", "_first_byte", "_framed", "_head_bytes", "_head_done", "_idle", "_loop",
-        "_parser", "_paused", "_size", "_timer", "_touched", "_transport", "_waiter", "headers", "idle_since",
+        "_parser", "_paused", "_reusable", "_size", "_timer", "_touched", "_transport", "_waiter", "headers", "idle_since",
         "on_release", "status",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0
         self._head_bytes = 0
-        self._head_done = self._complete = self._framed = self._paused = False
+        self._head_done = self._complete = self._framed = self._paused = self._reusable = False
         self._failure = None
         self._parser = httptools.HttpResponseParser(self)
         self._touched = self._loop.time()
@@ -98,8 +98,9 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._complete and self._parser is not None and self._parser.should_keep_alive() and self.is_open:
+        if self._complete and self._reusable and self.is_open:
             self._parser = None
+            self._reusable = False
             self.on_release(self)
         elif self._transport is not None:
             self._transport.abort()
@@ -164,6 +165,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head_done:
             self._complete = True
+            # The parser forgets the answer's headers right after this.
+            self._reusable = self._parser.should_keep_alive()
 
     def _take(self) -> bytes:
         chunks = self._chunks
