@@ -50,6 +50,9 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
         if "base_url" in self.fields:
             self.fields["base_url"].required = False
             self.fields["base_url"].help_text = "Empty: where the provider usually is."
+        if "name" in self.fields:
+            # Pages take help for HTML, so a placeholder in angle brackets would vanish.
+            self.fields["name"].help_text = "Part of the proxy URL: /proxy/NAME/…"
         if not self.instance._state.adding:
             self.initial.update(classic_limits(self.instance))
 
