@@ -1,22 +1,24 @@
 """Admits calls: decides under the locks of their windows, and writes what was decided."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from enforcement import faults, locks
-from enforcement.entries import Admission, Asking, Hold, Stale
-from enforcement.policy import Decision, Standing, asked_of, decide, receipt_of
+from enforcement.codes import HELD_CODES
+from enforcement.entries import Admission, Asking, Held, Hold, Stale
+from enforcement.policy import Decision, Standing, decide, receipt_of
 from enforcement.slots import SlidingMinute
 from enforcement.windows import Span, WindowIds
 from integrations.snapshot import LimitSnapshot
 from telemetry.entries import encode
 
-Outcome = Admission | Stale
+Outcome = Admission | Stale | Held
 
 CLOCK_AND_VERSIONS = """
 SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s::uuid[])
@@ -96,21 +98,18 @@ class Admissions:
         worker_id: int,
         now: datetime,
         may_be_lifted: Callable[[set[int]], bool],
+        patient: Collection[UUID] = (),
     ) -> list[Outcome]:
         """Decide over `askings` in one transaction, in order.
 
         `now` is the process's clock and only guesses which windows to lock; decisions go by the store's clock.
         Where a limit refuses a call and `may_be_lifted` says of its windows that settlements are pending, raises
-        `Refusable` and leaves nothing behind.
+        `Refusable` and leaves nothing behind. A call in `patient` that only calls in flight refuse is `Held`.
         """
         guess = now + self.clock_ahead
         spans = self._ensure_windows(askings, guess)
-        try:
-            outcomes, clock = self._decide_and_write(askings, spans, worker_id, may_be_lifted)
-        except BaseException:
-            if not self.connection.closed:
-                self.connection.rollback()
-            raise
+        transact = partial(self._decide_and_write, askings, spans, worker_id, may_be_lifted, patient)
+        outcomes, clock = locks.patiently(self.connection, transact)
         self.clock_ahead = clock - now
         return outcomes
 
@@ -132,6 +131,7 @@ class Admissions:
         spans: list[list[Span]],
         worker_id: int,
         may_be_lifted: Callable[[set[int]], bool],
+        patient: Collection[UUID],
     ) -> tuple[list[Outcome], datetime]:
         ids = {self.windows.known(span) for row in spans for span in row}
         locked, versions, now = self._lock(sorted(i for i in ids if i is not None), askings)
@@ -149,6 +149,9 @@ class Admissions:
             admission = _decide_one(asking, windows, row, now)
             if not admission.decision.result.goes_ahead and asking.hard_block is None:
                 refusable.update(window.id for window in windows)
+                if asking.call_id in patient and admission.decision.code in HELD_CODES:
+                    outcomes.append(Held())
+                    continue
             outcomes.append(admission)
             made.append(Made(asking, admission))
         if refusable and may_be_lifted(refusable):
@@ -192,14 +195,13 @@ def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span]
         _standing(limit, window, span, now) for limit, window, span in zip(asking.limits, windows, spans, strict=True)
     ]
     decision = decide(hard_block=asking.hard_block, standings=standings, demand=asking.demand, now=now)
-    output = decision.output_tokens
-    receipts = tuple(receipt_of(standing, asking.demand, output) for standing in standings)
+    receipts = tuple(receipt_of(standing, decision.bound) for standing in standings)
     if not decision.result.goes_ahead:
         return Admission(decision, (), now, receipts)
     holds = tuple(
         hold
         for limit, window in zip(asking.limits, windows, strict=True)
-        if (hold := _take(limit, window, asked_of(limit.metric, asking.demand, output) or 0)) is not None
+        if (hold := _take(limit, window, decision.bound.of(limit.metric) or 0)) is not None
     )
     _assert_strict_limits_hold(asking.limits, windows)
     return Admission(decision, holds, now, receipts)
@@ -243,7 +245,7 @@ def bound_of(asking: Asking, decision: Decision) -> dict[str, Any]:
     return {
         "tokens_in": demand.input_tokens,
         "tokens_out": output * demand.choices if output is not None else None,
-        "cost_nanos": demand.cost_nanos(output),
+        "cost_nanos": decision.bound.cost_nanos,
         "cap_is_ours": demand.cap_is_ours,
     }
 

@@ -50,3 +50,7 @@ class Code(StrEnum):
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
     CONCURRENCY_EXCEEDED = "concurrency_exceeded"
     ALL_CHECKS_PASSED = "all_checks_passed"
+
+
+HELD_CODES = frozenset([Code.BUDGET_HELD, Code.TOKEN_HELD, Code.CONCURRENCY_EXCEEDED])
+"""What refuses a call only until calls in flight end."""

@@ -7,6 +7,20 @@ LEAST_INJECTED_OUTPUT = 1_024
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that a call may use, its output being settled: tokens, and nano-USD. `None`: no bound exists."""
+
+    tokens: int | None
+    cost_nanos: int | None
+
+    def of(self, metric: str) -> int | None:
+        """How much of a limit of `metric` the call asks for."""
+        if metric == "cost":
+            return self.cost_nanos
+        return self.tokens if metric == "tokens" else 1
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """The bound of one call.
 
@@ -46,6 +60,10 @@ class Demand:
         if self.cost_at is None or self.input_tokens is None or output is None:
             return None
         return self.cost_at(output)
+
+    def bound(self, output: int | None) -> Bound:
+        """The bound at `output` tokens per choice."""
+        return Bound(self.tokens(output), self.cost_nanos(output))
 
     def output_that_fits(self, tokens_left: int | None, nanos_left: int | None) -> int | None:
         """The output to grant: all of it, or as much as fits where the cap is ours, but no less than the least."""

@@ -61,6 +61,14 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Only what calls in flight hold is in the way, and some may have ended elsewhere: ask once more.
+
+    Nothing was decided.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """How a call ended, and what it held until then."""
 

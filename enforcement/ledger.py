@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import psycopg
 
 from enforcement.admission import Admissions, Outcome, Refusable
-from enforcement.entries import Admission, Asking, LedgerUnavailable, Settlement, Stale
+from enforcement.entries import Admission, Asking, Held, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
 from enforcement.presence import Presence
 from enforcement.settlement import settle
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 SETTLE_LINGER_SECONDS = 0.01
 CLAIM_PATIENCE_SECONDS = 2.0
 SETTLE_RETRY_SECONDS = 0.5
+# A call whose end its client has seen in another process is settled there within this time.
+HELD_GRACE_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Pending:
 
     asking: Asking
     answer: Answer
+    is_patient: bool = False
+    """It asks again before it takes what calls in flight hold for an answer."""
 
 
 class Ledger:
@@ -108,10 +112,21 @@ class Ledger:
         self._admit_lane.put(Pending(asking, answer))
         return answer
 
-    async def admit_on_loop(self, asking: Asking) -> Outcome:
-        """Ask for a call on the event loop that `deliver` belongs to. Raises `LedgerUnavailable`."""
+    async def admit_on_loop(self, asking: Asking) -> Admission | Stale:
+        """Ask for a call on the event loop that `deliver` belongs to. Raises `LedgerUnavailable`.
+
+        What only calls in flight refuse is asked once more, as some of them may have ended in another process.
+        """
+        outcome = await self._ask(asking, is_patient=True)
+        if isinstance(outcome, Held):
+            await asyncio.sleep(HELD_GRACE_SECONDS)
+            outcome = await self._ask(asking, is_patient=False)
+        assert not isinstance(outcome, Held), "the impatient are decided"
+        return outcome
+
+    async def _ask(self, asking: Asking, *, is_patient: bool) -> Outcome:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._admit_lane.put(Pending(asking, answer))
+        self._admit_lane.put(Pending(asking, answer, is_patient))
         return await answer
 
     def settle(self, settlement: Settlement) -> None:
@@ -158,18 +173,23 @@ class Ledger:
         for pending, outcome in zip(batch, outcomes, strict=True):
             if not pending.answer.done():
                 pending.answer.set_result(outcome)
-            elif isinstance(outcome, Admission) and outcome.holds:
+            elif isinstance(outcome, Admission) and outcome.decision.result.goes_ahead:
                 # Whoever asked is gone, and the call will never be sent.
                 self._sweeper.disown([pending.asking.call_id])
 
     def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
-        askings = [pending.asking for pending in batch]
-        now = datetime.now(UTC)
+        decide = partial(
+            admissions.admit,
+            [pending.asking for pending in batch],
+            worker_id=worker_id,
+            now=datetime.now(UTC),
+            patient={pending.asking.call_id for pending in batch if pending.is_patient},
+        )
         try:
-            return admissions.admit(askings, worker_id=worker_id, now=now, may_be_lifted=self._has_settlements)
+            return decide(may_be_lifted=self._has_settlements)
         except Refusable as refusable:
             self._settle_now(admissions.connection, refusable.window_ids)
-        return admissions.admit(askings, worker_id=worker_id, now=now, may_be_lifted=lambda windows: False)
+        return decide(may_be_lifted=lambda windows: False)
 
     def _has_settlements(self, windows: set[int]) -> bool:
         return self._settle_lane.has(lambda item: any(hold.window_id in windows for hold in item.holds))
@@ -227,6 +247,6 @@ def _announce_decided(batch: list[Pending], outcomes: list[Outcome]) -> None:
                 code=outcome.decision.code.value,
             )
             for pending, outcome in zip(batch, outcomes, strict=True)
-            if not isinstance(outcome, Stale)
+            if isinstance(outcome, Admission)
         ]
     )

@@ -3,7 +3,18 @@
 Windows are made by an autocommitted, ordered insert; then windows are locked by id, then reservations by call id.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import psycopg
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+LOCK_ATTEMPTS = 5
+STUCK_SECONDS = 1.2
 
 LOCK_WINDOWS = "SELECT id FROM cus_windows WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"
 
@@ -37,8 +48,36 @@ def array(values: Iterable[object]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
-# A worker stopped in the middle of a transaction gives its locks back in two seconds, not when it wakes.
+# A worker stopped in the middle of a transaction must give its locks back in two seconds, not when it wakes. The server
+# sees to that between statements, but not within a pipeline that breaks off: that is what `END_STUCK` is for, after at
+# most one wait for a lock.
 LANE_OPTIONS = (
-    "-c lock_timeout=5000 -c statement_timeout=10000 "
+    "-c lock_timeout=750 -c statement_timeout=10000 "
     "-c idle_in_transaction_session_timeout=1500 -c synchronous_commit=on -c timezone=UTC"
 )
+END_STUCK = """
+SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'customhouse %%' AND xact_start IS NOT NULL
+    AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - make_interval(secs => %s)
+"""
+
+
+def patiently(connection: psycopg.Connection[Any], transact: Callable[[], Result]) -> Result:
+    """Run a transaction that is rolled back if it raises; `connection` is in autocommit.
+
+    Where its locks are not to be had it is run again, after ending whoever holds locks and says nothing.
+    """
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            return transact()
+        except psycopg.errors.LockNotAvailable:
+            connection.rollback()
+            if attempt == LOCK_ATTEMPTS:
+                raise
+            for pid, _ in connection.execute(END_STUCK, [STUCK_SECONDS]):
+                logger.warning("Ended session %d, which was silent in the middle of its transaction", pid)
+        except BaseException:
+            if not connection.closed:
+                connection.rollback()
+            raise
+    raise AssertionError("the last attempt returns or raises")

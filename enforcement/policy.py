@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from enforcement.codes import Code, Result
-from enforcement.demand import Demand
+from enforcement.demand import Bound, Demand
 from enforcement.wording import amount_in_words, limit_in_words
 from integrations.snapshot import LimitSnapshot
 
@@ -52,6 +52,8 @@ class Decision:
     result: Result
     reasons: tuple[Reason, ...]
     output_tokens: int | None
+    bound: Bound
+    """What the call may use with that output."""
 
     @property
     def code(self) -> Code:
@@ -62,34 +64,30 @@ class Decision:
         return self.reasons[0].retry_after_seconds
 
 
+PASSED = (Reason(Code.ALL_CHECKS_PASSED, "All checks passed."),)
+NO_BOUND = Bound(None, None)
+
+
 def decide(*, hard_block: Reason | None, standings: Sequence[Standing], demand: Demand, now: datetime) -> Decision:
     """Decide over one call. `standings` are the limits that count it, in any order."""
     if hard_block is not None:
-        return Decision(Result.HARD_BLOCKED, (hard_block,), None)
+        return Decision(Result.HARD_BLOCKED, (hard_block,), None, NO_BOUND)
     strict = [standing for standing in standings if standing.limit.mode == "strict"]
     if blocked := _unboundable(strict, demand):
-        return Decision(Result.HARD_BLOCKED, (blocked,), None)
+        return Decision(Result.HARD_BLOCKED, (blocked,), None, NO_BOUND)
     output = demand.output_that_fits(_least_left(strict, "tokens"), _least_left(strict, "cost"))
-    refusal = _refusal(strict, demand, output, now)
+    bound = demand.bound(output)
+    refusal = _refusal(strict, bound, now)
     if refusal is not None:
         result, reason = refusal
-        return Decision(result, (reason,), output)
+        return Decision(result, (reason,), output, bound)
     warnings = _warnings(standings)
     if warnings:
-        return Decision(Result.WARNED, warnings, output)
-    return Decision(Result.ALLOWED, (Reason(Code.ALL_CHECKS_PASSED, "All checks passed."),), output)
+        return Decision(Result.WARNED, warnings, output, bound)
+    return Decision(Result.ALLOWED, PASSED, output, bound)
 
 
-def asked_of(metric: str, demand: Demand, output: int | None) -> int | None:
-    """How much of a limit of `metric` the call asks for; `None` where no bound exists."""
-    if metric == "cost":
-        return demand.cost_nanos(output)
-    if metric == "tokens":
-        return demand.tokens(output)
-    return 1
-
-
-def receipt_of(standing: Standing, demand: Demand, output: int | None) -> dict[str, Any]:
+def receipt_of(standing: Standing, bound: Bound) -> dict[str, Any]:
     """Every number this decision saw of one limit."""
     limit = standing.limit
     return {
@@ -102,7 +100,7 @@ def receipt_of(standing: Standing, demand: Demand, output: int | None) -> dict[s
         "amount": limit.amount,
         "spent": standing.spent,
         "held": standing.held,
-        "asked": asked_of(limit.metric, demand, output),
+        "asked": bound.of(limit.metric),
         "left": limit.amount - standing.spent - standing.held,
         "resets_at": standing.resets_at.isoformat() if standing.resets_at else None,
     }
@@ -129,17 +127,15 @@ def _least_left(strict: Sequence[Standing], metric: str) -> int | None:
     return min(left, default=None)
 
 
-def _refusal(
-    strict: Sequence[Standing], demand: Demand, output: int | None, now: datetime
-) -> tuple[Result, Reason] | None:
+def _refusal(strict: Sequence[Standing], bound: Bound, now: datetime) -> tuple[Result, Reason] | None:
     for metric, exceeded in (("cost", Code.BUDGET_EXCEEDED), ("tokens", Code.TOKEN_LIMIT_EXCEEDED)):
         for standing in _of(strict, metric):
-            asked = asked_of(metric, demand, output) or 0
+            asked = bound.of(metric) or 0
             if standing.spent + asked > standing.limit.amount:
                 return Result.BLOCKED, _exceeded(exceeded, standing, asked, now)
     for metric, held in (("cost", Code.BUDGET_HELD), ("tokens", Code.TOKEN_HELD)):
         for standing in _of(strict, metric):
-            asked = asked_of(metric, demand, output) or 0
+            asked = bound.of(metric) or 0
             if standing.spent + standing.held + asked > standing.limit.amount:
                 return Result.THROTTLED, _held(held, standing, asked)
     for standing in _of(strict, "requests"):

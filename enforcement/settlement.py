@@ -1,6 +1,7 @@
 """Settles calls: the usage row, what was held and what was spent move in one transaction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -69,22 +70,17 @@ def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement
     written = [settlement for settlement in settlements if settlement.usage.call_id in settled]
     for settlement in settlements:
         if settlement.usage.call_id not in settled:
-            adjust(connection, settlement)
+            locks.patiently(connection, partial(adjust, connection, settlement))
     return written
 
 
 def in_transaction(connection: psycopg.Connection[Any], body: Callable[[psycopg.Cursor[Any]], Any]) -> Any:
-    """Run `body` between BEGIN and COMMIT, one round trip if it only sends; roll back if it raises."""
-    try:
-        with connection.pipeline(), connection.cursor(binary=True) as cursor:
-            cursor.execute("BEGIN")
-            outcome = body(cursor)
-            faults.point("before_settle_commit")
-            cursor.execute("COMMIT")
-    except BaseException:
-        if not connection.closed:
-            connection.rollback()
-        raise
+    """Run `body` between BEGIN and COMMIT, one round trip if it only sends; the caller rolls back if it raises."""
+    with connection.pipeline(), connection.cursor(binary=True) as cursor:
+        cursor.execute("BEGIN")
+        outcome = body(cursor)
+        faults.point("before_settle_commit")
+        cursor.execute("COMMIT")
     faults.point("after_settle_commit")
     return outcome
 
@@ -100,7 +96,7 @@ def _settle_together(connection: psycopg.Connection[Any], settlements: Sequence[
         cursor.execute(*prepared[1])
         return inserted
 
-    inserted = in_transaction(connection, send)
+    inserted = locks.patiently(connection, partial(in_transaction, connection, send))
     return {row[0] for row in inserted.fetchall()}
 
 

@@ -30,10 +30,10 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_chunks", "_complete", "_failure", "_first_byte", "_framed", "_head_bytes", "_head_done", "_idle", "_loop",
-        "_parser", "_paused", "_reusable", "_size", "_timer", "_touched", "_transport", "_waiter", "headers", "idle_since",
-        "on_release", "status",
-    )  # fmt: skip
+        *("_chunks", "_complete", "_failure", "_first_byte", "_framed", "_head_bytes", "_head_done", "_idle", "_loop"),
+        *("_parser", "_paused", "_reusable", "_size", "_timer", "_touched", "_transport", "_waiter"),
+        *("headers", "idle_since", "on_release", "status"),
+    )
 
     def __init__(
         self,

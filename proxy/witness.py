@@ -167,7 +167,7 @@ def _estimated(
 
 def _at_bound(asking: Asking, admission: Admission) -> _Account:
     demand, granted = asking.demand, admission.decision.output_tokens
-    nanos = demand.cost_nanos(granted)
+    nanos = admission.decision.bound.cost_nanos
     cost = Cost(nanos, (), "estimated" if nanos is not None else "unpriced", asking.price_version)
     tokens_out = granted * demand.choices if granted is not None else None
     return _Account(demand.input_tokens, tokens_out, "missing", cost, {}, ("charged_at_bound",))
@@ -182,7 +182,7 @@ def _flags(asking: Asking, admission: Admission, cost: Cost, ending: Ending) -> 
 
 def _over_bound(asking: Asking, admission: Admission, cost: Cost) -> bool:
     """Whether the call went above what it had reserved."""
-    bound = asking.demand.cost_nanos(admission.decision.output_tokens)
+    bound = admission.decision.bound.cost_nanos
     return bound is not None and cost.nanos is not None and cost.nanos > bound
 
 

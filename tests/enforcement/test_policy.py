@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from enforcement.codes import Code, Result
 from enforcement.demand import Demand
-from enforcement.policy import Reason, Standing, asked_of, receipt_of
+from enforcement.policy import Reason, Standing, receipt_of
 from tests.enforcement.standings import RESET, asked, decision, priced_by_token, standing
 
 HARD = Reason(Code.KEY_REVOKED, "This gateway key was revoked.")
@@ -200,7 +200,7 @@ def test_every_limit_that_warns_is_told() -> None:
 
 
 def test_a_receipt_holds_every_number_that_was_seen() -> None:
-    seen = receipt_of(standing("cost", 5_000, spent=1_000, held=300), asked(700), 0)
+    seen = receipt_of(standing("cost", 5_000, spent=1_000, held=300), asked(700).bound(0))
     assert (seen["amount"], seen["spent"], seen["held"], seen["asked"], seen["left"]) == (5_000, 1_000, 300, 700, 3_700)
     assert (seen["version"], seen["resets_at"]) == (3, RESET.isoformat())
 
@@ -217,7 +217,7 @@ def test_no_admission_is_above_a_strict_limit_whatever_the_numbers(
         under = standing(metric, amount, spent=0 if metric == "concurrency" else spent, held=held)
         call = asked(nanos, tokens=tokens)
         made = decision(under, demand=call)
-        fits = under.spent + under.held + (asked_of(metric, call, made.output_tokens) or 0) <= amount
+        fits = under.spent + under.held + (made.bound.of(metric) or 0) <= amount
         assert made.result.goes_ahead == fits
 
 
