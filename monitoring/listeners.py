@@ -14,6 +14,8 @@ from telemetry.announcements import DecisionFact, UsageFact
 
 NANOS_PER_CENT = 10_000_000
 UNKNOWN = "unknown"
+# Nothing was sent because the provider could not be reached: without these an outage would look like silence.
+UNREACHED = frozenset(["upstream_unreachable", "upstream_timeout"])
 
 Sums = defaultdict[tuple[Counter, tuple[str, ...]], float]
 
@@ -52,7 +54,7 @@ def _add_usage(fact: UsageFact, sums: Sums) -> None:
         sums[metrics.UNKNOWN_COSTS, whose] += 1
     else:
         sums[metrics.COST_CENTS, whose] += fact.cost_nanos / NANOS_PER_CENT
-    if fact.dispatched:
+    if fact.dispatched or fact.error_code in UNREACHED:
         _add_sent(fact, whose, sums)
 
 

@@ -19,7 +19,7 @@ FIRST_TOKEN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 POLICY_RESULTS = ("allowed", "warned", "blocked")
 TOKEN_TYPES = ("input", "output")
 
-CALLS = Counter("cus_llm_calls_total", "Calls sent to a provider.", [*WHOSE, "provider", "model"])
+CALLS = Counter("cus_llm_calls_total", "Calls sent to a provider, or tried to be.", [*WHOSE, "provider", "model"])
 TOKENS = Counter("cus_llm_tokens_total", "Tokens used, in the provider's totals.", [*WHOSE, "token_type"])
 TOKEN_CLASSES = Counter(
     "cus_llm_token_classes_total", "Tokens used, in disjoint classes that sum to the totals.", [*WHOSE, "token_class"]
@@ -33,7 +33,7 @@ LATENCY = Histogram(
 )
 FIRST_TOKEN = Histogram(
     "cus_llm_time_to_first_token_seconds",
-    "From admission to the first byte of content of a stream.",
+    "From admission to the first byte of the answer.",
     WHOSE,
     buckets=FIRST_TOKEN_SECONDS,
 )

@@ -14,6 +14,8 @@ USAGE_FIELDS = (
     "call_id", "integration_id", "model", "response_model", "policy_result", "status_code", "error_code",
     "tokens_in", "tokens_out", "cost_nanos", "cost_status", "latency_ms", "created_at",
 )  # fmt: skip
+# Some providers fail without a word, and some say in a whole answer that they failed.
+FAILED = Q(error_code__isnull=False) | Q(status_code__gte=400)
 DECISION_FIELDS = ("call_id", "integration_id", "model", "result", "code", "evaluated_at")
 
 
@@ -95,7 +97,7 @@ def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
     if wanted.since:
         calls = calls.filter(created_at__gte=wanted.since)
     if wanted.result == "failed":
-        calls = calls.filter(error_code__isnull=False)
+        calls = calls.filter(FAILED)
     elif wanted.result:
         calls = calls.filter(policy_result=wanted.result)
     if before:
@@ -107,7 +109,7 @@ def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
             model=call.model,
             response_model=call.response_model,
             result=call.policy_result,
-            reason=call.error_code,
+            reason=error_of(call.error_code, call.status_code),
             refused=False,
             tokens_in=call.tokens_in,
             tokens_out=call.tokens_out,
@@ -141,6 +143,11 @@ def _refused(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
         )
         for call in calls.only(*DECISION_FIELDS).order_by("-evaluated_at", "-call_id")[:size]
     ]
+
+
+def error_of(code: str | None, status: int | None) -> str | None:
+    """What to call a failure: the provider's or our own code, else the status; `None` where nothing failed."""
+    return code or (f"http_{status}" if status is not None and status >= 400 else None)
 
 
 def since_of(span: timedelta | None, now: datetime) -> datetime | None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db.models import Count, Max, Q
 
-from console.reads.activity import CallRow, Wanted, page_of_calls
+from console.reads.activity import FAILED, CallRow, Wanted, error_of, page_of_calls
 from enforcement.models import EnforcementDecision
 from integrations.models import HealthState, Integration, Status
 from telemetry.models import UsageRecord
@@ -65,12 +65,15 @@ def _refused(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
 
 
 def _failed(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
-    calls = UsageRecord.objects.for_tenant(tenant_id).filter(here, error_code__isnull=False)
+    calls = UsageRecord.objects.for_tenant(tenant_id).filter(FAILED, here)
     if since:
         calls = calls.filter(created_at__gte=since)
     groups = (
-        calls.values_list("integration_id", "error_code")
+        calls.values_list("integration_id", "error_code", "status_code")
         .annotate(calls=Count("id"), last_at=Max("created_at"))
         .order_by("-last_at")[:MOST_GROUPS]
     )
-    return [Group(where, "failed", code or "", number, last_at) for where, code, number, last_at in groups]
+    return [
+        Group(where, "failed", error_of(code, status) or "", number, last_at)
+        for where, code, status, number, last_at in groups
+    ]

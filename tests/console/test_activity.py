@@ -69,17 +69,18 @@ def test_a_broken_place_begins_at_the_newest() -> None:
 @pytest.mark.parametrize(
     ("result", "codes"),
     [
-        ("", {"a", "w", "b", "f"}),
-        ("allowed", {"a", "f"}),
+        ("", {"a", "w", "b", "f", "s"}),
+        ("allowed", {"a", "f", "s"}),
         ("warned", {"w"}),
         ("blocked", {"b"}),
-        ("failed", {"f"}),
+        ("failed", {"f", "s"}),
     ],
 )
 def test_results_can_be_chosen(result: str, codes: set[str]) -> None:
     carried(people.acme(), model="a")
     carried(people.acme(), model="w", policy_result="warned")
     carried(people.acme(), model="f", error_code="overloaded_error")
+    carried(people.acme(), model="s", status_code=503)
     refused(people.acme(), model="b")
     page = signed_in(people.alice()).get(f"/cus/activity?result={result}").context["page"]
     assert {row.model for row in page.rows} == codes

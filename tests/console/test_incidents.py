@@ -33,7 +33,12 @@ def test_refused_calls_are_grouped_by_reason_and_integration(integration: Integr
 
 def test_failed_calls_are_grouped_by_error(integration: Integration) -> None:
     carried(people.acme(), integration_id=integration.pk, error_code="overloaded_error")
-    assert "overloaded_error prod failed 1" in shown()
+    carried(people.acme(), integration_id=integration.pk, status_code=502)
+    carried(people.acme(), integration_id=integration.pk)
+    page = shown()
+    assert "overloaded_error prod failed 1" in page
+    assert "http_502 prod failed 1" in page
+    assert "failed 2" not in page
 
 
 def test_a_group_leads_to_its_calls(integration: Integration) -> None:

@@ -67,7 +67,7 @@ def test_latency_falls_into_the_contracts_buckets(count: Count, whose: UUID) -> 
         assert value("cus_llm_latency_seconds_bucket", integration_id=str(whose), le=le) is not None
 
 
-def test_the_first_token_of_a_stream_has_its_own_histogram(count: Count, whose: UUID) -> None:
+def test_the_first_byte_has_its_own_histogram(count: Count, whose: UUID) -> None:
     value = count(usage(integration_id=whose, ttft_ms=300), usage(integration_id=whose, ttft_ms=None))
     assert value("cus_llm_time_to_first_token_seconds_count", integration_id=str(whose)) == 1
 
@@ -79,9 +79,15 @@ def test_a_failed_call_is_a_call_and_an_error(count: Count, whose: UUID) -> None
 
 
 def test_a_call_that_was_never_sent_is_not_counted_as_sent(count: Count, whose: UUID) -> None:
-    value = count(usage(integration_id=whose, dispatched=False, error_code="client_disconnected"))
+    value = count(usage(integration_id=whose, dispatched=False, error_code="never_sent"))
     assert value("cus_llm_calls_total", integration_id=str(whose)) is None
     assert value("cus_llm_usage_quality_total", integration_id=str(whose)) == 1
+
+
+def test_a_provider_that_cannot_be_reached_fails_calls(count: Count, whose: UUID) -> None:
+    value = count(usage(integration_id=whose, dispatched=False, error_code="upstream_unreachable"))
+    assert value("cus_llm_calls_total", integration_id=str(whose)) == 1
+    assert value("cus_llm_errors_total", integration_id=str(whose), error_code="upstream_unreachable") == 1
 
 
 def test_what_callers_and_providers_word_never_becomes_a_series(count: Count, whose: UUID) -> None:

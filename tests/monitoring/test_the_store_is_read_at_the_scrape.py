@@ -116,7 +116,7 @@ def test_an_integration_without_limits_has_no_limit_and_no_ratio(integration: In
 
 def test_a_lifted_limit_is_no_limit(integration: Integration) -> None:
     set_classic_limit(integration=integration, field="budget_limit_cents", value=500, now=timezone.now())
-    Limit.objects.for_tenant(integration.tenant_id).update(amount=None)
+    set_classic_limit(integration=integration, field="budget_limit_cents", value=0, now=timezone.now())
     assert scrape()("cus_budget_utilization_ratio", integration_id=str(integration.pk)) is None
 
 
