@@ -98,7 +98,7 @@ TEMPLATES = [
 ]
 
 STATIC_URL = "/static/"
-STATIC_ROOT = PROJECT / "var" / "static"
+STATIC_ROOT = None
 # Files are served straight from the apps, so that nothing has to be collected before the first start.
 WHITENOISE_USE_FINDERS = True
 

@@ -51,7 +51,7 @@ class Integration(models.Model):
         help_text="Part of the proxy URL: /proxy/<name>/…",
     )
     provider_type = models.CharField(max_length=32, choices=[(t.value, PROVIDERS[t].title) for t in ProviderType])
-    base_url = models.CharField(max_length=512)
+    base_url = models.CharField(max_length=512, blank=True, help_text="Empty: the provider's own.")
     config = models.JSONField(default=dict, blank=True)
     status = models.CharField(max_length=16, choices=Status, default=Status.CREATED)
     health_state = models.CharField(max_length=16, choices=HealthState, default=HealthState.UNKNOWN)

@@ -4,7 +4,7 @@ from functools import partial
 
 from enforcement.demand import Demand
 from integrations.snapshot import IntegrationSnapshot
-from proxy.dialects import CallRequest, Endpoint
+from proxy.dialects import CallRequest, Dialect, Endpoint
 from telemetry.pricing import affordable_output, bound_of
 from telemetry.rates import Asked, ModelPrice
 
@@ -43,8 +43,10 @@ class _Pricing:
     __slots__ = ("_bound", "_choices", "_within", "is_known")
 
     def __init__(self, endpoint: Endpoint, request: CallRequest, price: ModelPrice) -> None:
+        # On OpenAI's wire only models that write the cache unasked charge for writing it.
+        writes_cache = endpoint.dialect is Dialect.ANTHROPIC or price.implicit_cache_writes
         asked = Asked(
-            cache_ttl=request.cache_ttl,
+            cache_ttl=request.cache_ttl if writes_cache else None,
             media=IMAGES if request.images else NO_MEDIA,
             service_tier=request.service_tier,
             speed=request.speed,

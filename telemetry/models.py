@@ -129,9 +129,7 @@ class UsageAdjustment(AppendOnlyModel):
     class Meta:
         db_table = "usage_adjustments"
         constraints = [
-            models.UniqueConstraint(
-                fields=["tenant_id", "call_id", "reason"], name="usage_adjustments_reason_once"
-            )
+            models.UniqueConstraint(fields=["tenant_id", "call_id", "reason"], name="usage_adjustments_reason_once")
         ]
 
     def __str__(self) -> str:
@@ -147,9 +145,7 @@ class PriceVersion(models.Model):
 
     class Meta:
         db_table = "cus_price_versions"
-        constraints = [
-            models.UniqueConstraint(fields=["source", "effective_from"], name="cus_price_versions_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["source", "effective_from"], name="cus_price_versions_once")]
 
     def __str__(self) -> str:
         return self.source

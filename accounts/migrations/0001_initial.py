@@ -22,9 +22,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
-                        default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
+                    models.UUIDField(default=accounts.ids.uuid7, editable=False, primary_key=True, serialize=False),
                 ),
                 ("name", models.CharField(max_length=150)),
                 ("slug", models.SlugField(max_length=64, unique=True)),
@@ -62,9 +60,7 @@ class Migration(migrations.Migration):
                 ("is_active", models.BooleanField(default=True)),
                 (
                     "is_staff",
-                    models.BooleanField(
-                        default=False, help_text="May use the admin site.", verbose_name="operator"
-                    ),
+                    models.BooleanField(default=False, help_text="May use the admin site.", verbose_name="operator"),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (

@@ -60,7 +60,10 @@ class Migration(migrations.Migration):
                         max_length=32,
                     ),
                 ),
-                ("base_url", models.CharField(max_length=512)),
+                (
+                    "base_url",
+                    models.CharField(blank=True, help_text="Empty: the provider's own.", max_length=512),
+                ),
                 ("config", models.JSONField(blank=True, default=dict)),
                 (
                     "status",
