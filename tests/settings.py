@@ -11,6 +11,5 @@ from config.settings import *  # noqa: F403
 ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Nothing is collected before tests, and a folder that is not there is worth a warning, hence an error.
-STATIC_ROOT = None  # type: ignore[assignment]
 # Each test client loads the middleware anew: listing every static file each time would take half of the time.
 WHITENOISE_AUTOREFRESH = True
