@@ -33,6 +33,8 @@ from proxy.refusals import Refusal
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+OPENAI_PATHS = ("/completions", "/responses", "/embeddings")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -63,6 +65,8 @@ def guessed_dialect(scope: dict[str, Any], target: Target) -> Dialect:
     """In which dialect to speak before the integration is known."""
     if "/messages" in target.path:
         return Dialect.ANTHROPIC
+    if target.path.endswith(OPENAI_PATHS):
+        return Dialect.OPENAI
     return spoken(scope["headers"]) or Dialect.OPENAI
 
 

@@ -22,15 +22,9 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *,
                 "Compressed request bodies are not accepted: send the body without content-encoding.",
                 code="unsupported_encoding",
             )
-    message = await receive()
-    body = message.get("body", b"")
-    if not message.get("more_body"):
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        return bytes(body)
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
@@ -38,7 +32,8 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *,
         size += len(parts[-1])
         if size > cap:
             raise _too_large(cap)
-    return b"".join(parts)
+        more = message.get("more_body", False)
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(cap: int) -> Refusal:

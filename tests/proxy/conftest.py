@@ -23,6 +23,19 @@ def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
+    """A server without patience or room: a second for providers, 50,000 bytes for requests."""
+    variables = {
+        "CUSTOMHOUSE_UPSTREAM_CONNECT_SECONDS": "1",
+        "CUSTOMHOUSE_UPSTREAM_FIRST_BYTE_SECONDS": "1",
+        "CUSTOMHOUSE_UPSTREAM_IDLE_SECONDS": "1",
+        "CUSTOMHOUSE_MAX_BODY_BYTES": "50000",
+    }
+    with servers.serving(upstreams=[upstream], **variables) as made:
+        yield made
+
+
 @pytest.fixture
 def customer(server: Server) -> Customer:
     """A customer of the server, without an integration yet."""
