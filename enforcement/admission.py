@@ -16,9 +16,11 @@ from enforcement.policy import Decision, Standing, decide, receipt_of
 from enforcement.slots import SlidingMinute
 from enforcement.windows import Span, WindowIds
 from integrations.snapshot import LimitSnapshot
-from telemetry.entries import encode
+from telemetry.entries import TEXT_LIMITS, clean_text, encode
 
 Outcome = Admission | Stale | Held
+
+LONGEST_MESSAGE = 2_000
 
 CLOCK_AND_VERSIONS = """
 SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s::uuid[])
@@ -261,11 +263,13 @@ def row_of(made: Made) -> dict[str, Any]:
         "key_id": asking.key_id,
         "provider": asking.provider,
         "endpoint": asking.endpoint,
-        "model": asking.model,
+        "model": clean_text(asking.model, TEXT_LIMITS["model"]),
         "stream": asking.stream,
         "result": decision.result,
         "code": decision.code,
-        "reasons": [reason.to_json() for reason in decision.reasons],
+        "reasons": [
+            reason.to_json() | {"message": clean_text(reason.message, LONGEST_MESSAGE)} for reason in decision.reasons
+        ],
         "limits": admission.receipts,
         "demand": demand,
         "price_version": asking.price_version,

@@ -125,6 +125,8 @@ def clean(entry: UsageEntry) -> UsageEntry:
 
 def clean_text(value: str, limit: int) -> str:
     """At most `limit` characters, NUL and lone surrogates replaced."""
+    if len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
     return value[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

@@ -5,6 +5,7 @@ import pytest
 from enforcement.codes import Code, Result
 from enforcement.entries import Stale
 from enforcement.models import EnforcementDecision, Reservation, Window
+from enforcement.policy import Reason
 from telemetry.models import UsageAdjustment, UsageRecord
 from tests.enforcement.ledgers import admit, asking, demand, ledger, limit, settlement
 from tests.people import acme
@@ -145,6 +146,17 @@ def test_a_poisoned_row_costs_its_neighbours_nothing() -> None:
         assert book.flush()
     assert UsageRecord.objects.count() == 200
     assert Window.objects.get().held == 0
+
+
+@pytest.mark.parametrize("text", ["nul\0in it", "lone \ud800 surrogate", "long" * 5_000, "emoji \U0001f600" * 40])
+def test_a_call_whose_texts_no_store_takes_is_decided_like_any_other(text: str) -> None:
+    tenant = acme()
+    blocked = Reason(Code.MODEL_NOT_ALLOWED, f"This gateway key may not use the model `{text}`.")
+    with ledger() as book:
+        assert admit(book, asking(tenant, model=text)).decision.result == Result.ALLOWED
+        assert admit(book, asking(tenant, model=text, hard_block=blocked)).decision.result == Result.HARD_BLOCKED
+    stored = EnforcementDecision.objects.for_tenant(tenant.pk).refused().get()
+    assert stored.model.startswith(text[:3]) and f"model `{stored.model[:9]}" in stored.reasons[0]["message"]
 
 
 def test_truth_that_comes_after_the_sweeper_becomes_an_adjustment() -> None:
