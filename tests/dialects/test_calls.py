@@ -56,6 +56,15 @@ def test_no_text_has_more_tokens_than_the_bound(ascii_only: bool) -> None:
     assert read_request(endpoint(), body.encode()).input_bound >= len(text.encode())
 
 
+def test_what_providers_add_to_a_prompt_is_within_the_bound() -> None:
+    plain = messages()
+    tools = messages(tools=[{"name": "tide"}])
+    computer = messages(tools=[{"type": "computer_20251124", "name": "computer"}])
+    assert plain.input_bound - plain.text_bytes >= 500
+    assert tools.input_bound - tools.text_bytes >= 1_500
+    assert computer.input_bound - computer.text_bytes >= 3_500
+
+
 def test_escapes_and_white_space_do_not_inflate_the_bound() -> None:
     asked = CHAT | {"messages": part(type="text", text="漢字" * 100)}
     spaced = json.dumps(asked, indent=4, ensure_ascii=True).encode()

@@ -38,6 +38,13 @@ def test_a_spent_budget_is_anthropics_billing_error_and_is_not_retried() -> None
     }
 
 
+def test_the_code_of_a_decision_is_told_on_either_wire() -> None:
+    openai = rendered(Dialect.OPENAI, ErrorKind.FORBIDDEN, code="model_not_allowed")
+    anthropic = rendered(Dialect.ANTHROPIC, ErrorKind.FORBIDDEN, code="model_not_allowed")
+    assert json.loads(openai.body)["error"]["code"] == "model_not_allowed"
+    assert json.loads(anthropic.body)["error"]["details"] == {"error_code": "model_not_allowed"}
+
+
 def test_a_throttled_call_says_when_to_come_back() -> None:
     headers = dict(rendered(Dialect.OPENAI, ErrorKind.THROTTLED, retry_after=1.2, code="budget_held").headers)
     assert (headers[b"retry-after"], headers[b"retry-after-ms"]) == (b"2", b"1200")

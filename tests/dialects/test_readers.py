@@ -165,6 +165,16 @@ def test_the_usage_of_a_body_too_long_to_keep_is_found_at_its_end(indent: int | 
         assert (reading.usage, reading.model) == (Usage(8, 0), "e")
 
 
+def test_the_middle_of_a_body_too_long_to_keep_is_not_looked_at() -> None:
+    body = b'{"data":[' + b"?" * MAX_BODY_BYTES + b'],"usage":{"prompt_tokens":8}}'
+    assert read("embeddings", body).usage == Usage(8, 0)
+
+
+def test_a_last_event_without_its_empty_line_is_read() -> None:
+    body = events({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}).rstrip()
+    assert read("chat/completions", body, stream=True).usage == Usage(1, 2)
+
+
 def test_a_usage_inside_of_the_data_is_not_taken_for_the_answers_own() -> None:
     body = encoded({"model": "e", "data": ["x" * MAX_BODY_BYTES, {"usage": {"prompt_tokens": 99}}]})
     assert read("embeddings", body).usage is None
