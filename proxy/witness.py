@@ -5,7 +5,7 @@ may have billed, the call is charged at its bound. Unknown is never zero.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -143,7 +143,7 @@ def _reported(usage: Usage, reading: Reading, price: ModelPrice | None, price_fo
         usage = msgspec.structs.replace(usage, output_total=max(usage.output_total or 0, seen))
     cost = cost_of(usage, price, price_for=price_for)
     if quality == "partial" and cost.status == "priced":
-        cost = replace(cost, status="estimated")
+        cost = msgspec.structs.replace(cost, status="estimated")
     return _Account(
         usage.input_total, usage.output_total, quality, cost, usage.token_classes(), (*usage.flags, *reading.flags)
     )
@@ -161,7 +161,7 @@ def _estimated(
     usage = Usage(input_total=tokens_in, output_total=tokens_out)
     cost = cost_of(usage, price)
     if cost.nanos is not None:
-        cost = replace(cost, status="estimated")
+        cost = msgspec.structs.replace(cost, status="estimated")
     return _Account(tokens_in, tokens_out, "estimated", cost, usage.token_classes(), ("usage_missing", *reading.flags))
 
 

@@ -5,7 +5,6 @@ An unknown amount is `None`, never 0.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -37,8 +36,7 @@ _TAKEN_FROM = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CostLine:
+class CostLine(msgspec.Struct, frozen=True):
     """One class of a call: quantity × rate. The lines of a call sum to its cost exactly."""
 
     unit: str
@@ -70,8 +68,7 @@ class CostLine:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What a call cost in nano-USD, and why.
 
     `unpriced` (and `nanos` is `None`) when one class with tokens, one total or one tool fee is unknown;

@@ -75,8 +75,7 @@ class SubUsage:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What the answer of a provider says of itself: the end state of a usage reader."""
 
     usage: Usage | None

@@ -41,7 +41,7 @@ def read_object(body: bytes, names: frozenset[str]) -> tuple[dict[str, Any], byt
     compact = _encode(value)
     # A duplicate key cannot survive decoding, so equality proves that there is none.
     if compact != body:
-        _refuse_duplicates(body)
+        _refuse_duplicates(body, compact)
     if compact.count(b"{") + compact.count(b"[") > MAX_DEPTH:
         _refuse_depth(compact)
     _refuse_lookalikes(value, names)
@@ -72,11 +72,20 @@ def whole(body: dict[str, Any], name: str) -> int | None:
     raise BodyError(f"Invalid type for '{name}': expected an integer.", name)
 
 
-def _refuse_duplicates(body: bytes) -> None:
+def _refuse_duplicates(body: bytes, compact: bytes) -> None:
+    minified = msgspec.json.format(body, indent=-1)
+    # As many keys as were decoded: none was lost to another of its name. Only text that ends in a backslash could
+    # hide a key from this count.
+    if b"\\\\" not in minified and _keys(minified) == _keys(compact):
+        return
     try:
         json.loads(body.decode(), object_pairs_hook=_unique)
     except RecursionError:
         raise _too_deep() from None
+
+
+def _keys(minified: bytes) -> int:
+    return minified.count(b'":') - minified.count(b'\\":')
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What a request asks for, as far as its cost and its limits depend on it."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from proxy.dialects.bodies import BodyError, flag, read_object, text, whole
 from proxy.dialects.content import Content, look_at
@@ -10,8 +11,7 @@ from proxy.dialects.endpoints import Dialect, Endpoint
 from proxy.dialects.tools import hosted_tool, server_tool, typed_tools
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
+class CallRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request, read before it is admitted. Counts are tokens unless they say bytes."""
 
     model: str

@@ -1,7 +1,6 @@
 """Reads what an answer says of itself while its bytes pass."""
 
 import re
-from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -127,7 +126,7 @@ class StreamReader:
             self._answer.event(data)
         reading = self._answer.reading()
         if self._events.overflowed:
-            reading = replace(reading, flags=(*reading.flags, "event_too_large"))
+            reading = msgspec.structs.replace(reading, flags=(*reading.flags, "event_too_large"))
         return self._stripper.finish() if self._stripper else b"", reading
 
     def _begin(self, chunk: bytes) -> None:
