@@ -1,8 +1,11 @@
-"""uvicorn's HTTP protocol with the two ends that it leaves open: how large a request's head may be, and how slow."""
+"""uvicorn's HTTP protocol with the ends that it leaves open: how large a request's head may be, how slow, and how an
+application hears that its client has left without keeping a task for it."""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy.answers import CLIENT, Client
 
 MOST_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
@@ -27,11 +30,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._client = Client()
         self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         super().connection_lost(exc)
+        self._client.leave()
 
     def data_received(self, data: bytes) -> None:
         self._chunk_bytes = len(data)
@@ -45,6 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[CLIENT] = self._client  # type: ignore[literal-required]
         self._head_is_open, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:

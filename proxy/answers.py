@@ -10,6 +10,24 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+CLIENT = "customhouse.client"
+"""Key of the scope under which our server tells of the `Client`."""
+
+
+class Client:
+    """The other end of a connection: whether it has left, and what to call when it does."""
+
+    __slots__ = ("departures", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+        self.departures: set[Callable[[], None]] = set()
+
+    def leave(self) -> None:
+        self.left = True
+        for departed in list(self.departures):
+            departed()
+
 
 async def send_answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
     """Send one complete answer."""

@@ -11,7 +11,7 @@ from enforcement import faults
 from enforcement.entries import Admission, Settlement
 from integrations.models import OnDisconnect
 from proxy import arrivals
-from proxy.answers import Headers, Receive, Send, send_answer
+from proxy.answers import CLIENT, Client, Headers, Receive, Send, send_answer
 from proxy.arrivals import Arrival
 from proxy.dialects import (
     CallRequest,
@@ -82,8 +82,13 @@ class Carriage:
 
     async def run(self) -> None:
         """Carry the call to its end. Raises only what cancels the whole process."""
-        watcher = self.loop.create_task(self._watch_client())
+        client: Client | None = self.scope.get(CLIENT)
+        watcher = None if client is not None else self.loop.create_task(self._watch_client())
         try:
+            if client is not None:
+                client.departures.add(self._client_left)
+                if client.left:
+                    self._client_left()
             await self._forward()
             await self._relay()
         except UpstreamFailed as failure:
@@ -93,7 +98,10 @@ class Carriage:
                 raise
             self.task.uncancel()
         finally:
-            watcher.cancel()
+            if client is not None:
+                client.departures.discard(self._client_left)
+            if watcher is not None:
+                watcher.cancel()
             self.timer.cancel()
             if self.answer is not None:
                 self.answer.close()
@@ -209,6 +217,9 @@ class Carriage:
     async def _watch_client(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self._client_left()
+
+    def _client_left(self) -> None:
         self.ending.client_left = True
         if self.integration.on_disconnect == OnDisconnect.CLOSE:
             self._cut_off()

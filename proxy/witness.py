@@ -113,8 +113,10 @@ def _account(
         return _NOTHING
     price = _price_of(asking.model, reading.model, price_for)
     if reading.usage is not None:
-        return _reported(reading.usage, reading, price, price_for)
-    if ending.status is not None and ending.status < 300 and (reading.output_chars or ending.complete):
+        return _reported(asking, admission, request, reading, price, price_for)
+    # A whole answer without a word that could be read says nothing of its size.
+    is_seen = reading.output_chars or (ending.complete and not endpoint.generates)
+    if ending.status is not None and ending.status < 300 and is_seen:
         return _estimated(asking, admission, request, reading, price)
     return _at_bound(asking, admission)
 
@@ -134,35 +136,61 @@ def _price_of(asked_model: str, served_model: str | None, price_for: PriceFor) -
     return served or price_for(asked_model)
 
 
-def _reported(usage: Usage, reading: Reading, price: ModelPrice | None, price_for: PriceFor) -> _Account:
-    quality = "reported"
+def _reported(
+    asking: Asking,
+    admission: Admission,
+    request: CallRequest,
+    reading: Reading,
+    price: ModelPrice | None,
+    price_for: PriceFor,
+) -> _Account:
+    usage = reading.usage
+    assert usage is not None, "something was reported"
+    tokens_in, tokens_out = usage.input_total, usage.output_total
     if not reading.complete:
         # The last word on the output was not spoken, so at least what was seen of it counts.
+        tokens_out = max(tokens_out or 0, _seen(reading))
+    if tokens_in is None:
+        tokens_in = _input_estimate(asking, request)
+    if tokens_out is None:
+        tokens_out = _seen(reading) or _most_output(asking, admission)
+    quality = "reported"
+    if not reading.complete or (tokens_in, tokens_out) != (usage.input_total, usage.output_total):
         quality = "partial"
-        seen = -(-reading.output_chars // BYTES_PER_TOKEN)
-        usage = msgspec.structs.replace(usage, output_total=max(usage.output_total or 0, seen))
+        usage = msgspec.structs.replace(usage, input_total=tokens_in, output_total=tokens_out)
     cost = cost_of(usage, price, price_for=price_for)
     if quality == "partial" and cost.status == "priced":
         cost = msgspec.structs.replace(cost, status="estimated")
-    return _Account(
-        usage.input_total, usage.output_total, quality, cost, usage.token_classes(), (*usage.flags, *reading.flags)
-    )
+    return _Account(tokens_in, tokens_out, quality, cost, usage.token_classes(), (*usage.flags, *reading.flags))
 
 
 def _estimated(
     asking: Asking, admission: Admission, request: CallRequest, reading: Reading, price: ModelPrice | None
 ) -> _Account:
-    tokens_in, tokens_out = request.input_estimate, -(-reading.output_chars // BYTES_PER_TOKEN)
-    demand, granted = asking.demand, admission.decision.output_tokens
-    if demand.input_tokens is not None:
-        tokens_in = min(tokens_in, demand.input_tokens)
-    if granted is not None:
-        tokens_out = min(tokens_out, granted * demand.choices)
+    tokens_in, tokens_out = _input_estimate(asking, request), _seen(reading)
+    most = _most_output(asking, admission)
+    if most is not None:
+        tokens_out = min(tokens_out, most)
     usage = Usage(input_total=tokens_in, output_total=tokens_out)
     cost = cost_of(usage, price)
     if cost.nanos is not None:
         cost = msgspec.structs.replace(cost, status="estimated")
     return _Account(tokens_in, tokens_out, "estimated", cost, usage.token_classes(), ("usage_missing", *reading.flags))
+
+
+def _seen(reading: Reading) -> int:
+    """Output tokens of the text that passed."""
+    return -(-reading.output_chars // BYTES_PER_TOKEN)
+
+
+def _input_estimate(asking: Asking, request: CallRequest) -> int:
+    bound = asking.demand.input_tokens
+    return request.input_estimate if bound is None else min(request.input_estimate, bound)
+
+
+def _most_output(asking: Asking, admission: Admission) -> int | None:
+    granted = admission.decision.output_tokens
+    return granted * asking.demand.choices if granted is not None else None
 
 
 def _at_bound(asking: Asking, admission: Admission) -> _Account:
