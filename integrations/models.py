@@ -48,7 +48,7 @@ class Integration(models.Model):
     name = models.CharField(
         max_length=64,
         validators=[RegexValidator(r"^[a-z0-9][a-z0-9-]*\Z", "Use lower-case letters, digits and hyphens.")],
-        help_text="Part of the proxy URL: /proxy/<name>/…",
+        help_text="Part of the proxy URL: /proxy/NAME/…",
     )
     provider_type = models.CharField(max_length=32, choices=[(t.value, PROVIDERS[t].title) for t in ProviderType])
     base_url = models.CharField(max_length=512, blank=True, help_text="Empty: the provider's own.")

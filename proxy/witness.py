@@ -5,7 +5,7 @@ may have billed, the call is charged at its bound. Unknown is never zero.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -13,7 +13,7 @@ from enforcement.entries import Admission, Asking
 from proxy.dialects import CallRequest, Endpoint
 from telemetry.entries import UsageEntry
 from telemetry.pricing import Cost, cost_of
-from telemetry.rates import ModelPrice
+from telemetry.rates import ATTOS_PER_NANO, ModelPrice
 from telemetry.usage import Reading, Usage
 
 PriceFor = Callable[[str], ModelPrice | None]
@@ -65,7 +65,7 @@ def usage_entry(
     price_for: PriceFor,
 ) -> UsageEntry:
     """The row of a call that was admitted. `price_for` finds prices as of the admission."""
-    account = _account(asking, admission, endpoint, request, reading, ending, price_for)
+    account = _charged(_account(asking, admission, endpoint, request, reading, ending, price_for), admission)
     assert asking.integration_id is not None, "a call that was admitted has an integration"
     return UsageEntry(
         tenant_id=asking.tenant_id,
@@ -119,6 +119,16 @@ def _account(
     if ending.status is not None and ending.status < 300 and is_seen:
         return _estimated(asking, admission, request, reading, price)
     return _at_bound(asking, admission)
+
+
+def _charged(account: _Account, admission: Admission) -> _Account:
+    """The account as a budget counts it: where a part of the cost is unknown, at the bound that was held for it."""
+    cost, bound = account.cost, admission.decision.bound.cost_nanos
+    if cost.nanos is not None or bound is None or not any(hold.metric == "cost" for hold in admission.holds):
+        return account
+    known = sum(line.attos or 0 for line in cost.lines) // ATTOS_PER_NANO
+    cost = msgspec.structs.replace(cost, nanos=max(bound, known), status="estimated")
+    return replace(account, cost=cost, flags=(*account.flags, "cost_at_bound"))
 
 
 def _was_declined(reading: Reading, ending: Ending) -> bool:

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 (
                     "name",
                     models.CharField(
-                        help_text="Part of the proxy URL: /proxy/<name>/…",
+                        help_text="Part of the proxy URL: /proxy/NAME/…",
                         max_length=64,
                         validators=[
                             django.core.validators.RegexValidator(

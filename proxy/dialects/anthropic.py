@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from proxy.dialects.counts import Tally, is_count, kept_raw, size_of_text, word
-from proxy.dialects.openai import UNREADABLE, error_of
+from proxy.dialects.decoding import UNREADABLE, decoder
+from proxy.dialects.openai import error_of
 from telemetry.usage import Reading, SubUsage, Usage
 
 
@@ -35,9 +36,9 @@ class _Content(msgspec.Struct):
     content: Any = None
 
 
-_message = msgspec.json.Decoder(_Message).decode
-_event = msgspec.json.Decoder(_Event).decode
-_content = msgspec.json.Decoder(_Content).decode
+_message = decoder(_Message)
+_event = decoder(_Event)
+_content = decoder(_Content)
 _SUMMANDS = frozenset({"input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"})
 # The parts of a message that the top-level counts already hold.
 _INSIDE = frozenset({"message", "fallback_message"})

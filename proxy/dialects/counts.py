@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-MAX_COUNT = 10**12
+MAX_COUNT = 10**9
 """More tokens than any call can use; a larger count is no count."""
 _MAX_RAW_BYTES = 16 * 1024
 
@@ -99,5 +99,5 @@ def kept_raw(usage: Any) -> Mapping[str, Any] | None:
         return None
     try:
         return usage if len(msgspec.json.encode(usage)) <= _MAX_RAW_BYTES else None
-    except (RecursionError, OverflowError):
+    except (RecursionError, OverflowError, UnicodeEncodeError):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.dialects.counts import Tally, kept_raw, size_of_text, word
+from proxy.dialects.decoding import UNREADABLE, decoder
 from telemetry.usage import Reading, Usage
 
 
@@ -46,10 +47,9 @@ class _Event(msgspec.Struct):
     message: Any = None
 
 
-_chat = msgspec.json.Decoder(_Chat).decode
-_response = msgspec.json.Decoder(_Response).decode
-_event = msgspec.json.Decoder(_Event).decode
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_chat = decoder(_Chat)
+_response = decoder(_Response)
+_event = decoder(_Event)
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # Functions and custom tools of the client are text; everything else that ends so is a tool of the provider's making.
 _CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})

@@ -6,8 +6,9 @@ from typing import Protocol
 import msgspec
 
 from proxy.dialects.anthropic import CountAnswer, MessagesAnswer
+from proxy.dialects.decoding import UNREADABLE
 from proxy.dialects.endpoints import Dialect, Endpoint
-from proxy.dialects.openai import UNREADABLE, ChatAnswer, ResponsesAnswer
+from proxy.dialects.openai import ChatAnswer, ResponsesAnswer
 from proxy.dialects.sse import EventSplitter
 from proxy.dialects.stripping import UsageStripper
 from telemetry.usage import Reading
