@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,10 +15,20 @@ from enforcement.entries import Admission, Asking, LedgerUnavailable, Settlement
 from enforcement.lanes import connect
 from enforcement.ledger import Ledger
 from enforcement.models import Reservation, Window
+from enforcement.presence import Presence
 from enforcement.sweeper import sweep
 from telemetry.models import UsageAdjustment, UsageRecord
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
 from tests.people import acme
+
+END_LANES = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name ~ 'customhouse (admit|settle)' AND datname = current_database()
+"""
+END_PRESENCE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = 'customhouse presence' AND datname = current_database()
+"""
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,13 +125,25 @@ def test_a_worker_that_lost_its_connection_takes_a_new_id_and_keeps_serving() ->
     with ledger() as book, connect(database_url(), "test") as operator:
         admit(book, asking(tenant))
         before = Reservation.objects.get().worker_id
-        operator.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'customhouse presence' AND datname = current_database()"
-        )
+        operator.execute(END_PRESENCE)
         eventually(lambda: book.wait_ready(0) and book._presence.worker_id not in (None, before))
         admit(book, asking(tenant))
     assert Reservation.objects.exclude(worker_id=before).count() == 1
+
+
+def test_a_worker_that_cannot_show_its_presence_admits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = acme()
+    with ledger() as book, connect(database_url(), "test") as operator:
+
+        def refused(self: Presence) -> psycopg.Connection[Any]:
+            raise psycopg.OperationalError("no more connections")
+
+        monkeypatch.setattr(Presence, "_connect", refused)
+        operator.execute(END_PRESENCE)
+        eventually(lambda: not book.is_ready)
+        with pytest.raises(LedgerUnavailable):
+            book.admit(asking(tenant)).result(10)
+    assert not Reservation.objects.exists()
 
 
 def test_a_worker_whose_lanes_are_cut_off_connects_again() -> None:
@@ -129,10 +152,7 @@ def test_a_worker_whose_lanes_are_cut_off_connects_again() -> None:
     with ledger() as book, connect(database_url(), "test") as operator:
         call = asking(tenant)
         admission = admit(book, call)
-        operator.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name ~ 'customhouse (admit|settle)' AND datname = current_database()"
-        )
+        operator.execute(END_LANES)
         with pytest.raises(LedgerUnavailable):
             book.admit(asking(tenant)).result(10)
         book.settle(settlement(call, admission))
