@@ -91,13 +91,18 @@ def usage_entry(
         price_version=account.cost.price_version,
         flags=[*account.flags, *account.cost.flags, *_flags(asking, admission, account.cost, ending)],
         status_code=ending.status,
-        error_code=ending.error_code or reading.error_code,
+        error_code=ending.error_code or reading.error_code or _status_as_code(ending.status),
         error_message=ending.error_message or reading.error_message,
         latency_ms=ending.latency_ms,
         ttft_ms=ending.ttft_ms,
         upstream_request_id=ending.request_id,
         raw_usage=reading.raw,
     )
+
+
+def _status_as_code(status: int | None) -> str | None:
+    """What a failure is called whose provider gave it no name."""
+    return f"http_{status}" if status is not None and status >= 300 else None
 
 
 def _account(
