@@ -211,7 +211,7 @@ def test_a_path_that_cannot_be_metered_is_named(customer: Customer, wire: str, m
     assert "is not carried by this gateway" in answer.error["message"]
 
 
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     OPENAI: {"web_search_options": {}, "tools": [{"type": "web_search_preview"}]},
     ANTHROPIC: {"mcp_servers": [{"url": "https://a.example"}], "tools": [{"type": "web_search_20250305", "name": "w"}]},
 }
