@@ -1,6 +1,6 @@
 """A ledger on the test database, and calls to put into it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
@@ -31,7 +31,12 @@ def database_url() -> str:
 
 
 @contextmanager
-def ledger(*, grace_seconds: float = 0.5, interval_seconds: float = 3600) -> Iterator[Ledger]:
+def ledger(
+    *,
+    grace_seconds: float = 0.5,
+    interval_seconds: float = 3600,
+    deliver: Callable[[Callable[[], None]], object] = lambda resolve: resolve(),
+) -> Iterator[Ledger]:
     """A running ledger, stopped in the end."""
     url = database_url()
     made = Ledger(
@@ -41,7 +46,8 @@ def ledger(*, grace_seconds: float = 0.5, interval_seconds: float = 3600) -> Ite
             reservation_seconds=600,
             sweep_interval_seconds=interval_seconds,
             sweep_grace_seconds=grace_seconds,
-        )
+        ),
+        deliver=deliver,
     )
     made.start()
     assert made.wait_ready(10)
