@@ -11,21 +11,24 @@ RANDOM_BYTES = 10
 
 
 class _Pool(local):
-    """Randomness of one thread, drawn in blocks. A forked child must not share it, hence the process id."""
+    """Randomness of one thread, drawn in blocks."""
 
     block = b""
     used = 0
-    process = 0
 
     def take(self) -> bytes:
-        process = os.getpid()
-        if self.used + RANDOM_BYTES > len(self.block) or self.process != process:
-            self.block, self.used, self.process = os.urandom(POOL_BYTES), 0, process
+        if self.used + RANDOM_BYTES > len(self.block):
+            self.block, self.used = os.urandom(POOL_BYTES), 0
         self.used += RANDOM_BYTES
         return self.block[self.used - RANDOM_BYTES : self.used]
 
+    def forget(self) -> None:
+        self.block = b""
+
 
 _pool = _Pool()
+# A forked child would otherwise give out the same ids as its parent.
+os.register_at_fork(after_in_child=_pool.forget)
 
 
 def uuid7() -> UUID:

@@ -28,6 +28,7 @@ Loaded = TypeVar("Loaded")
 # Loads are rare and short; two threads keep one slow query from stopping the others.
 LOADING_THREADS = 2
 RESERVATION_MARGIN_SECONDS = 120
+GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class Gateway:
@@ -65,9 +66,10 @@ class Gateway:
     async def start(self) -> None:
         """Open the ledger; the gateway answers at once and says 503 until the database is there."""
         self.ledger.start()
-        # What lives for the whole process need not be looked at by every collection.
+        # What lives for the whole process need not be looked at by every collection, and calls leave few cycles.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
 
     async def stop(self) -> None:
         """Finish every settlement, then leave."""
