@@ -11,33 +11,30 @@ import pytest
 from enforcement.faults import Faults, point_of
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROGRAM = "from enforcement.faults import point\nfor _ in range(3):\n    point('here')\n    print('passed', flush=True)"
+PROGRAM = (
+    "from enforcement.faults import point\nfor name in 'here', 'there':\n    point(name)\n    print(name, flush=True)"
+)
 
 
-def variables(folder: Path, orders: str = "here:2") -> dict[str, str]:
-    return {
-        "CUSTOMHOUSE_FAULTS": orders,
-        "CUSTOMHOUSE_FAULTS_FOLDER": str(folder),
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-    }
-
-
-def run(**environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    ordered = {"CUSTOMHOUSE_FAULTS": str(folder), "DJANGO_SETTINGS_MODULE": "tests.settings"}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=PROJECT,
-        env=os.environ | environment,
+        env=os.environ | ordered | changes,
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
 
 
-def test_a_process_dies_at_the_ordered_hit_and_only_once(tmp_path: Path) -> None:
-    first, second = run(**variables(tmp_path)), run(**variables(tmp_path))
-    assert (first.returncode, first.stdout.count("passed")) == (-signal.SIGKILL, 1)
-    assert (second.returncode, second.stdout.count("passed")) == (0, 3)
-    assert (tmp_path / "here").read_text().isdigit()
+def test_a_process_dies_where_it_was_ordered_to_and_only_one_does(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("kill")
+    first, second = run(tmp_path), run(tmp_path)
+    assert (first.returncode, first.stdout) == (-signal.SIGKILL, "here\n")
+    assert (second.returncode, second.stdout) == (0, "here\nthere\n")
+    ((name, pid),) = (path.name.split(".") for path in tmp_path.iterdir())
+    assert name == "there" and pid.isdigit()
 
 
 @pytest.mark.parametrize(
@@ -46,17 +43,15 @@ def test_a_process_dies_at_the_ordered_hit_and_only_once(tmp_path: Path) -> None
         {"DJANGO_SETTINGS_MODULE": "config.settings"},
         {"DJANGO_SETTINGS_MODULE": ""},
         {"CUSTOMHOUSE_FAULTS": ""},
-        {"CUSTOMHOUSE_FAULTS_FOLDER": ""},
     ],
 )
 def test_nothing_is_armed_unless_a_test_ordered_it(tmp_path: Path, changes: dict[str, str]) -> None:
-    ordered = variables(tmp_path) | changes
-    assert point_of(ordered).__name__ == "_nothing"
-    assert run(**ordered).returncode == 0
+    (tmp_path / "here").write_text("kill")
+    assert run(tmp_path, **changes).returncode == 0
+    assert point_of(changes).__name__ == "_nothing"
 
 
-def test_other_points_and_other_hits_pass(tmp_path: Path) -> None:
-    faults = Faults("here:2:stop,there:5", tmp_path)
-    for name in ("here", "there", "elsewhere"):
-        faults.point(name)
-    assert list(tmp_path.iterdir()) == []
+def test_a_point_without_an_order_is_passed(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("kill")
+    Faults(tmp_path).point("here")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
