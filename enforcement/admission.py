@@ -68,6 +68,14 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a limit is counted now: the span and the window that stands for it."""
+
+    span: Span
+    window_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """A decision of this transaction, on its way to its rows."""
 
@@ -109,46 +117,48 @@ class Admissions:
         `Refusable` and leaves nothing behind. A call in `patient` that only calls in flight refuse is `Held`.
         """
         guess = now + self.clock_ahead
-        spans = self._ensure_windows(askings, guess)
-        transact = partial(self._decide_and_write, askings, spans, worker_id, may_be_lifted, patient)
+        places = self._places_of(askings, guess)
+        transact = partial(self._decide_and_write, askings, places, worker_id, may_be_lifted, patient)
         outcomes, clock = locks.patiently(self.connection, transact)
         self.clock_ahead = clock - now
         return outcomes
 
-    def _ensure_windows(self, askings: Sequence[Asking], now: datetime) -> list[list[Span]]:
-        spans = [[self.windows.span_of(limit, asking.timezone, now) for limit in asking.limits] for asking in askings]
+    def _places_of(self, askings: Sequence[Asking], now: datetime) -> dict[int, Place]:
+        """Where each limit of the batch is counted, by the identity of its snapshot."""
+        limits = {id(limit): (limit, asking) for asking in askings for limit in asking.limits}
+        spans = {key: self.windows.span_of(limit, asking.timezone, now) for key, (limit, asking) in limits.items()}
         missing = [
-            (limit, asking.tenant_id, span)
-            for asking, row in zip(askings, spans, strict=True)
-            for limit, span in zip(asking.limits, row, strict=True)
-            if self.windows.known(span) is None
+            (limit, asking.tenant_id, spans[key])
+            for key, (limit, asking) in limits.items()
+            if self.windows.known(spans[key]) is None
         ]
         if missing:
             self.windows.ensure(self.connection, missing)
-        return spans
+        return {key: Place(span, self.windows.known(span) or 0) for key, span in spans.items()}
 
     def _decide_and_write(
         self,
         askings: Sequence[Asking],
-        spans: list[list[Span]],
+        places: Mapping[int, Place],
         worker_id: int,
         may_be_lifted: Callable[[set[int]], bool],
         patient: Collection[UUID],
     ) -> tuple[list[Outcome], datetime]:
-        ids = {self.windows.known(span) for row in spans for span in row}
-        locked, versions, now = self._lock(sorted(i for i in ids if i is not None), askings)
+        locked, versions, now = self._lock(sorted({place.window_id for place in places.values()}), askings)
         faults.point("after_admit_locks")
+        ended = {key for key, place in places.items() if not place.span.holds(now)}
         outcomes: list[Outcome] = []
         made: list[Made] = []
         refusable: set[int] = set()
-        for asking, row in zip(askings, spans, strict=True):
+        for asking in askings:
             version = versions.get(asking.tenant_id, 0)
+            keys = [id(limit) for limit in asking.limits]
             # A window that ended between guess and lock is a configuration of the past, too.
-            if version != asking.config_version or not all(span.holds(now) for span in row):
+            if version != asking.config_version or not ended.isdisjoint(keys):
                 outcomes.append(Stale(version))
                 continue
-            windows = [locked[self.windows.known(span) or 0] for span in row]
-            admission = _decide_one(asking, windows, row, now)
+            windows = [locked[places[key].window_id] for key in keys]
+            admission = _decide_one(asking, windows, [places[key].span.ends_at for key in keys], now)
             if not admission.decision.result.goes_ahead and asking.hard_block is None:
                 refusable.update(window.id for window in windows)
                 if asking.call_id in patient and admission.decision.code in HELD_CODES:
@@ -192,9 +202,9 @@ class Admissions:
         faults.point("after_admit_commit")
 
 
-def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span], now: datetime) -> Admission:
+def _decide_one(asking: Asking, windows: Sequence[Window], ends: Sequence[datetime | None], now: datetime) -> Admission:
     standings = [
-        _standing(limit, window, span, now) for limit, window, span in zip(asking.limits, windows, spans, strict=True)
+        _standing(limit, window, end, now) for limit, window, end in zip(asking.limits, windows, ends, strict=True)
     ]
     decision = decide(hard_block=asking.hard_block, standings=standings, demand=asking.demand, now=now)
     receipts = tuple(receipt_of(standing, decision.bound) for standing in standings)
@@ -209,9 +219,9 @@ def _decide_one(asking: Asking, windows: Sequence[Window], spans: Sequence[Span]
     return Admission(decision, holds, now, receipts)
 
 
-def _standing(limit: LimitSnapshot, window: Window, span: Span, now: datetime) -> Standing:
+def _standing(limit: LimitSnapshot, window: Window, resets_at: datetime | None, now: datetime) -> Standing:
     if limit.metric != "requests":
-        return Standing(limit, window.spent, window.held, span.ends_at)
+        return Standing(limit, window.spent, window.held, resets_at)
     if window.minute is None:
         window.minute = SlidingMinute(None)
     window.minute.advance(int(now.timestamp()))

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 LEAST_INJECTED_OUTPUT = 1_024
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """The most that a call may use, its output being settled: tokens, and nano-USD. `None`: no bound exists."""
 
     tokens: int | None

@@ -34,8 +34,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """What a call holds in one window, in the metric's unit."""
 
     window_id: int
@@ -43,8 +42,7 @@ class Hold:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True):
     """A decision that is durable. `holds` are to be settled if it goes ahead."""
 
     decision: Decision
@@ -68,8 +66,7 @@ class Held:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """How a call ended, and what it held until then."""
 
     usage: UsageEntry

@@ -5,9 +5,10 @@ warnings.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from enforcement.codes import Code, Result
 from enforcement.demand import Bound, Demand
@@ -18,8 +19,7 @@ WARN_PERCENT = 80
 HELD_RETRY_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """A limit as it stands at the moment of decision. `wait_seconds` is until a sliding minute has room."""
 
     limit: LimitSnapshot
@@ -29,8 +29,7 @@ class Standing:
     wait_seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """Why: in the contract's fields. Amounts are in the limit's unit (nano-USD, tokens, requests, calls)."""
 
     code: Code
@@ -42,11 +41,10 @@ class Reason:
     retry_after_seconds: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return msgspec.structs.asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answer, with what it grants. `output_tokens` is per choice."""
 
     result: Result
@@ -91,7 +89,7 @@ def receipt_of(standing: Standing, bound: Bound) -> dict[str, Any]:
     """Every number this decision saw of one limit."""
     limit = standing.limit
     return {
-        "limit_id": str(limit.limit_id),
+        "limit_id": limit.limit_id,
         "version": limit.version,
         "scope": limit.scope,
         "metric": limit.metric,

@@ -55,7 +55,8 @@ class WindowIds:
     """The ids of windows that exist, remembered, and made where they are missing."""
 
     def __init__(self) -> None:
-        self._ids: dict[tuple[UUID, datetime], int] = {}
+        # By the number of the limit's id: an id itself is hashed in Python.
+        self._ids: dict[tuple[int, datetime], int] = {}
         self._spans: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
 
     def span_of(self, limit: LimitSnapshot, timezone: str, now: datetime) -> Span:
@@ -70,7 +71,7 @@ class WindowIds:
         return Span(limit.limit_id, *known)
 
     def known(self, span: Span) -> int | None:
-        return self._ids.get((span.limit_id, span.starts_at))
+        return self._ids.get((span.limit_id.int, span.starts_at))
 
     def ensure(self, connection: psycopg.Connection[Any], wanted: Iterable[tuple[LimitSnapshot, UUID, Span]]) -> None:
         """Make the windows of `(limit, tenant id, span)` that do not exist. The connection is in autocommit."""
@@ -85,7 +86,7 @@ class WindowIds:
                 connection.execute(OPEN, values)
                 found = self._find(connection, values)
             assert found is not None, "a window just made exists"
-            self._ids[limit_id, starts_at] = found
+            self._ids[limit_id.int, starts_at] = found
 
     @staticmethod
     def _find(connection: psycopg.Connection[Any], values: dict[str, Any]) -> int | None:
