@@ -1,6 +1,7 @@
 """Group commit: whatever is pending shares the next transaction, so the cost of a call falls as load rises."""
 
 import logging
+import select
 import threading
 import time
 from collections import deque
@@ -128,7 +129,7 @@ class Line:
 
     def open(self) -> psycopg.Connection[Any]:
         """The live connection. Raises `psycopg.OperationalError`."""
-        if self._connection is None or self._connection.closed or self._connection.broken:
+        if self._connection is None or self._connection.closed or _has_ended(self._connection):
             self._connection = connect(self._url, self._name)
         return self._connection
 
@@ -136,3 +137,15 @@ class Line:
         if self._connection is not None and not self._connection.closed:
             self._connection.close()
         self._connection = None
+
+
+def _has_ended(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has hung up on an idle session, so that no batch is lost in finding out."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    try:
+        while poller.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return connection.broken

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from accounts.ids import uuid7
-from enforcement.entries import Admission, Asking, LedgerUnavailable, Stale
+from enforcement.entries import LedgerUnavailable, Stale
 from proxy import arrivals
 from proxy.answers import Headers, Message, Receive, Send, send_answer
 from proxy.bodies import ClientLeft, read_body
@@ -42,6 +42,9 @@ class Call:
             await self._carry()
         except Refusal as refusal:
             await self._refuse(refusal)
+        except LedgerUnavailable:
+            message = "The ledger cannot be reached, so no call can be admitted. Retry shortly."
+            await self._refuse(_unavailable(message))
         except ClientLeft:
             return
 
@@ -67,7 +70,7 @@ class Call:
                 endpoint=endpoint,
                 request=request,
             )
-            outcome = await self._admit(arrival.asking)
+            outcome = await gateway.ledger.admit_on_loop(arrival.asking)
             if not isinstance(outcome, Stale):
                 break
             found = await gateway.load_key(key.public_id)
@@ -97,12 +100,6 @@ class Call:
             body=body,
         )
         await carriage.run()
-
-    async def _admit(self, asking: Asking) -> Admission | Stale:
-        try:
-            return await self.gateway.ledger.admit_on_loop(asking)
-        except LedgerUnavailable:
-            raise _unavailable("The ledger cannot be reached, so no call can be admitted. Retry shortly.") from None
 
     def own_headers(self) -> Headers:
         """What every answer of a call carries."""

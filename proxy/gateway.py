@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from psycopg.conninfo import make_conninfo
 
+from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
 from integrations.snapshot import KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import SnapshotStore
@@ -79,8 +80,11 @@ class Gateway:
         self._threads.shutdown(wait=True)
 
     async def load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        """Read key, tenant and, where it changed, the price book from the database."""
-        return await self._in_thread(self._load_key, public_id)
+        """Read key, tenant and, where it changed, the price book from the database. Raises `LedgerUnavailable`."""
+        try:
+            return await self._in_thread(self._load_key, public_id)
+        except (InterfaceError, OperationalError):
+            raise LedgerUnavailable from None
 
     async def in_thread(self, work: Callable[..., Loaded], *arguments: Any) -> Loaded:
         """Run what needs the database beside the event loop."""

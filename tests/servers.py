@@ -56,7 +56,7 @@ class Database:
         self.name = name
         self._blocker = blocker
         copied = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
-        _administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
+        administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
 
     @property
     def url(self) -> str:
@@ -77,7 +77,7 @@ class Database:
             theirs.close()
 
     def drop(self) -> None:
-        _administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+        administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
 
 class Server:
@@ -161,7 +161,12 @@ class Server:
         """Run one statement in the server's database."""
         if self._rows is None or self._rows.closed:
             self._rows = psycopg.connect(self.database.url, autocommit=True, row_factory=dict_row)
-        cursor = self._rows.execute(query.encode(), values or None)
+        try:
+            cursor = self._rows.execute(query.encode(), values or None)
+        except psycopg.OperationalError:
+            # Tests throw everybody out of the database, us included.
+            self._rows.close()
+            return self.rows(query, *values)
         return cursor.fetchall() if cursor.description else []
 
     def unsettled(self) -> int:
@@ -268,7 +273,8 @@ def _url(name: str) -> str:
     return make_conninfo(**{key: parts[key] for key in names if parts.get(key)})
 
 
-def _administer(statement: sql.Composed) -> None:
+def administer(statement: sql.Composed) -> None:
+    """Run a statement of the server's own, outside of any database of ours."""
     with psycopg.connect(_url("postgres"), autocommit=True) as admin:
         admin.execute(statement)
 
