@@ -1,0 +1,46 @@
+"""Orders faults at the named points of running workers."""
+
+import asyncio
+import time
+from pathlib import Path
+
+POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 30.0
+
+
+class Strikes:
+    """The folder through which a server's workers are told where to die or to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a server must be given to obey."""
+        return {"DJANGO_SETTINGS_MODULE": "tests.settings", "CUSTOMHOUSE_FAULTS": str(self.folder)}
+
+    def order(self, point: str, how: str = "kill") -> None:
+        """Have the next worker that comes by the point die (`kill`) or stand still (`stop`)."""
+        aside = self.folder / f"{point}.new"
+        aside.write_text(how)
+        aside.rename(self.folder / point)
+
+    def struck(self, point: str) -> int | None:
+        """The process that was struck there, if any."""
+        found = [path.suffix[1:] for path in self.folder.glob(f"{point}.*")]
+        return int(found[0]) if found and found[0].isdigit() else None
+
+    def forget(self, point: str) -> None:
+        """Make room for another strike at the point."""
+        for path in self.folder.glob(f"{point}.*"):
+            path.unlink()
+
+    async def strike(self, point: str, how: str = "kill") -> int:
+        """Order a fault and wait until a worker was struck; its process id."""
+        self.order(point, how)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (pid := self.struck(point)) is None:
+            assert time.monotonic() < deadline, f"no worker came by {point}"
+            await asyncio.sleep(POLL_SECONDS)
+        return pid
