@@ -206,6 +206,12 @@ async def error(
     await wire.answer(Answer(body=pieces, status=status, headers=(("content-type", kind), *headers)))
 
 
+async def poisoned_error(wire: Wire, request: Request, answer: Answer, *, text: str) -> None:
+    """Refuse with texts that no store takes as they are; `text` is written as it stands in JSON."""
+    poisoned = _native_error(request, 400).replace("upstream_error", text).replace("The upstream says 400.", text)
+    await wire.answer(Answer(body=(poisoned.encode(),), status=400))
+
+
 async def retry_date(wire: Wire, request: Request, answer: Answer) -> None:
     """429 with Retry-After as a date."""
     headers = (("retry-after", formatdate(2_000_000_000, usegmt=True)),)
@@ -291,6 +297,9 @@ FAULTS: dict[str, Fault] = {
     "usage-null": partial(changed, pattern=_COUNT, by=r"\g<1>null"),
     "usage-list": partial(changed, pattern=r'("usage": )\{', by=r'\g<1>["many"], "not_usage": {'),
     "usage-missing": without_usage,
+    "poison-error-nul": partial(poisoned_error, text="nul\\u0000error"),
+    "poison-error-surrogate": partial(poisoned_error, text="lone\\ud800surrogate"),
+    "poison-error-long": partial(poisoned_error, text="long" * 25_000),
     "poison-nul": partial(changed, pattern=_MODEL, by=r'\g<1>"nul\\u0000model"'),
     "poison-surrogate": partial(changed, pattern=_MODEL, by=r'\g<1>"lone\\ud800surrogate"'),
     "poison-long": partial(changed, pattern=_MODEL, by=r'\g<1>"' + "long" * 25_000 + '"'),
