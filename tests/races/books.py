@@ -36,6 +36,9 @@ END $$;
 CREATE TRIGGER race_watch AFTER UPDATE ON cus_windows FOR EACH ROW
     WHEN (NEW.held > OLD.held) EXECUTE FUNCTION race_watch();
 """
+BREACHES = """
+SELECT breach.* FROM race_breaches breach JOIN cus_windows w ON w.id = breach.window_id WHERE w.tenant_id = %s
+"""
 SUMS = """
 SELECT w.limit_id, l.metric, l.amount, w.spent, w.held,
     (SELECT coalesce(sum(CASE l.metric WHEN 'cost' THEN u.cost_nanos ELSE u.tokens_in + u.tokens_out END), 0)
@@ -61,20 +64,22 @@ class Books:
 
     def crowd(self) -> Crowd:
         url = self.server.url + self.customer.path("/v1/chat/completions")
-        return Crowd(url, self.customer.key)
+        return Crowd(url, self.customer.key, self.customer.tenant.slug)
 
     def breaches(self) -> list[dict[str, Any]]:
         """Admissions that stood above their limit when they committed."""
-        return self.server.rows("SELECT * FROM race_breaches")
+        return self.server.rows(BREACHES, self.customer.tenant.pk)
 
     def billed(self) -> dict[str, Fraction]:
         """What the provider charges for each attempt it served, in nano-USD, by marker."""
         markers: dict[int, str] = {}
         for entry in self.upstream.requests():
-            marker = next(value for name, value in entry["headers"] if name == "x-client-request-id")
-            assert marker not in markers.values(), f"{marker} was sent twice"
-            markers[entry["n"]] = marker
-        return {markers[entry["n"]]: price(entry["usage"]) for entry in self.upstream.entries("answer")}
+            marker = dict(entry["headers"]).get("x-client-request-id", "")
+            if marker.startswith(f"{self.customer.tenant.slug}/"):
+                assert marker not in markers.values(), f"{marker} was sent twice"
+                markers[entry["n"]] = marker
+        answers = (entry for entry in self.upstream.entries("answer") if entry["n"] in markers)
+        return {markers[entry["n"]]: price(entry["usage"]) for entry in answers}
 
     def audit(self, told: list[Told]) -> None:
         """Hold what clients and provider saw against what was written; everything is settled by now."""

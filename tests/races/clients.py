@@ -12,6 +12,8 @@ CAP = 8
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 
+_numbers = count()
+
 
 @dataclass(slots=True)
 class Told:
@@ -36,13 +38,13 @@ class Told:
 
 
 class Crowd:
-    """Calls of one key to one URL; each attempt bears a marker that the provider logs."""
+    """Calls of one key to one URL; each attempt bears a marker, beginning with `name`, that the provider logs."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, name: str) -> None:
         self.told: list[Told] = []
         self._url = url
         self._key = key
-        self._numbers = count()
+        self._name = name
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
@@ -56,9 +58,9 @@ class Crowd:
 
     async def call(self, *, attempts: int = 1) -> Told:
         """Call, and again where the connection breaks or calls in flight are in the way, as SDKs do."""
-        number = next(self._numbers)
+        number = next(_numbers)
         for attempt in range(attempts):
-            told = await self._attempt(number, f"race-{number}-{attempt}")
+            told = await self._attempt(number, f"{self._name}/{number}/{attempt}")
             if told.is_final:
                 break
             await asyncio.sleep(RETRY_SECONDS)
