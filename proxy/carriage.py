@@ -5,6 +5,7 @@ Whatever happens here, the call is witnessed exactly once, and always before the
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from enforcement import faults
@@ -29,10 +30,13 @@ from proxy.dialects import (
 )
 from proxy.gateway import Gateway
 from proxy.http1 import UpstreamFailed
+from proxy.redaction import Redactor, redacted
 from proxy.upstream import Answer
 from proxy.witness import Ending, milliseconds, usage_entry
 
 DRAIN_SECONDS = 10.0
+# A client that does not read cannot be told.
+TELL_SECONDS = 5.0
 REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 
 
@@ -97,14 +101,18 @@ class Carriage:
             if not self.cut or self.task is None:
                 raise
             self.task.uncancel()
+            self._leave_provider()
+            if not self.ending.client_left:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TELL_SECONDS):
+                        await self._tell(UpstreamFailed("the call took too long", sent=True, timed_out=True))
         finally:
             if client is not None:
                 client.departures.discard(self._client_left)
             if watcher is not None:
                 watcher.cancel()
             self.timer.cancel()
-            if self.answer is not None:
-                self.answer.close()
+            self._leave_provider()
             self._witness()
 
     async def _forward(self) -> None:
@@ -122,6 +130,11 @@ class Carriage:
             self.ending.dispatched = failure.sent
             raise
         faults.point("after_dispatch")
+
+    def _leave_provider(self) -> None:
+        if self.answer is not None:
+            self.answer.close()
+            self.answer = None
 
     def _url(self) -> str:
         base_url = self.integration.base_url
@@ -147,6 +160,7 @@ class Carriage:
             raise UpstreamFailed("the provider redirects, and redirects are not followed", sent=True)
         if self.request.stream and answer.status < 300:
             await self._start(answer.status)
+        redactor = Redactor(self.credential) if answer.status >= 400 else None
         received = 0
         while chunk := await answer.read():
             if ending.ttft_ms is None:
@@ -155,10 +169,12 @@ class Carriage:
             out = self.reader.feed(chunk)
             if received == length or self.reader.ended:
                 out += self._witness(complete=True)
-            await self._pass_on(out)
+            await self._pass_on(out if redactor is None else redactor.feed(out))
             if self.request.stream:
                 faults.point("mid_stream")
         rest = self._witness(complete=True)
+        if redactor is not None:
+            rest = redactor.feed(rest) + redactor.finish()
         if not ending.client_left:
             await self._start(answer.status)
             await self.send({"type": "http.response.body", "body": rest})
@@ -188,11 +204,7 @@ class Carriage:
     async def _pass_on(self, out: bytes) -> None:
         if not out or self.ending.client_left:
             return
-        status = self.ending.status or 0
-        if status >= 400 and self.credential.encode() in out:
-            # Some servers repeat the key that they refuse.
-            out = out.replace(self.credential.encode(), b"*" * len(self.credential))
-        await self._start(status)
+        await self._start(self.ending.status or 0)
         await self.send({"type": "http.response.body", "body": out, "more_body": True})
 
     async def _tell(self, failure: UpstreamFailed) -> None:
@@ -229,9 +241,9 @@ class Carriage:
 
     def _cut_off(self) -> None:
         """End the call where it is."""
+        if self.cut:
+            return
         self.cut = True
-        if not self.ending.client_left:
-            self.ending.error_code, self.ending.error_message = "upstream_timeout", "the call took too long"
         if self.task is not None:
             self.task.cancel()
 
@@ -255,8 +267,8 @@ class Carriage:
                 self.asking.provider, model, self.admission.decided_at, self.asking.tenant_id
             ),
         )
-        if usage.error_message and self.credential in usage.error_message:
-            usage = usage.with_error_message(usage.error_message.replace(self.credential, "[redacted]"))
+        if usage.error_message:
+            usage = usage.with_error_message(redacted(usage.error_message, self.credential))
         self.gateway.ledger.settle(Settlement(usage, self.admission.holds))
         if complete:
             faults.point("before_last_byte")

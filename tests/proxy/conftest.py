@@ -25,12 +25,13 @@ def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
-    """A server without patience or room: a second for providers, 50,000 bytes for requests."""
+    """A server without patience or room: a second for providers, three for calls, 50,000 bytes for requests."""
     with servers.serving(
         upstreams=[upstream],
         CUSTOMHOUSE_UPSTREAM_CONNECT_SECONDS="1",
         CUSTOMHOUSE_UPSTREAM_FIRST_BYTE_SECONDS="1",
         CUSTOMHOUSE_UPSTREAM_IDLE_SECONDS="1",
+        CUSTOMHOUSE_UPSTREAM_TOTAL_SECONDS="3",
         CUSTOMHOUSE_MAX_BODY_BYTES="50000",
     ) as made:
         yield made

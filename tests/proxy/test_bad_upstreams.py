@@ -34,11 +34,12 @@ def customer(hasty: Server, upstream: Upstream) -> Customer:
 
 
 def provoke(customer: Customer, fault: str, kinds: Iterable[tuple[str, bool]] = KINDS) -> list[Answer]:
-    """Make a call of each kind to a provider with this fault, all at once."""
+    """Make a call of each kind to a provider with this fault (or script), all at once."""
+    script = fault if fault.startswith("/") else f"/fault/{fault}"
 
     def call(kind: tuple[str, bool]) -> Answer:
         wire, stream = kind
-        return ask(customer, request(wire, stream=stream), wire=wire, script=f"/fault/{fault}")
+        return ask(customer, request(wire, stream=stream), wire=wire, script=script)
 
     with ThreadPoolExecutor(4) as threads:
         return list(threads.map(call, kinds))
@@ -64,6 +65,20 @@ def test_a_provider_that_does_not_begin_to_answer_is_a_timeout_that_may_be_bille
         assert answer.headers["x-should-retry"] == "false"
     assert [row["quality"] for row in customer.usage()] == ["missing"] * 4
     assert all("charged_at_bound" in row["flags"] for row in customer.usage())
+
+
+def test_a_call_that_takes_too_long_is_ended_with_words(customer: Customer, upstream: Upstream) -> None:
+    before = len(upstream.requests())
+    for answer in provoke(customer, "/pace/700", [(wire, True) for wire in WIRES]):
+        last = answer.body.split(b"\n\n")[-2]
+        assert (answer.status, answer.is_whole) == (200, True)
+        assert b"upstream_timeout" in last
+        assert b"the call took too long" in last
+    assert {(row["error_code"], row["quality"]) for row in customer.usage()} <= {
+        ("upstream_timeout", "partial"),
+        ("upstream_timeout", "estimated"),
+    }
+    assert len(upstream.requests()) - before == 2
 
 
 @pytest.mark.parametrize("fault", BEFORE)
@@ -154,6 +169,16 @@ def test_an_error_of_the_providers_own_passes_unchanged_and_costs_nothing(custom
 def test_a_server_error_in_nobodys_words_may_have_been_billed(customer: Customer) -> None:
     provoke(customer, "502-html")
     assert {row["quality"] for row in customer.usage()} == {"missing"}
+
+
+def test_a_credential_that_a_provider_repeats_is_masked_however_it_is_cut(customer: Customer) -> None:
+    for answer in provoke(customer, "401-echo"):
+        assert answer.status == 401
+        assert "*" * 20 in answer.document["error"]["message"]
+        assert "sk-canary-" not in answer.document["error"]["message"]
+    for row in customer.usage():
+        assert "sk-canary-" not in row["error_message"]
+        assert "[redacted]" in row["error_message"]
 
 
 def test_private_headers_of_a_provider_stay_behind(customer: Customer) -> None:

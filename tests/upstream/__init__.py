@@ -8,7 +8,7 @@ requests without one. Its parts:
 * `/model` (and whatever else is no script): an honest answer whose usage follows from the request (`model.py`);
 * `/fault/<name>`: one of `faults.FAULTS`;
 * before any of these, options: `/slices/<name>` (how a body is cut, `replay.SLICES`), `/delay/<ms>` (before the
-  first byte), `/pace/<ms>` (between chunks).
+  first byte), `/pace/<ms>` (between chunks), `/hold/<n>/wait/<ms>` (before chunk n).
 
 Everything that happens is a JSON line in the log, so that several processes can share it and it survives them:
 `request` (method, path, native path, headers, body, port), `answer` (status, usage; written before the first

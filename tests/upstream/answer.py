@@ -95,8 +95,10 @@ class Wire:
         """Do nothing until the peer leaves. Raises `PeerGone`."""
         await self.pause(STALL_SECONDS)
 
-    async def answer(self, answer: Answer, *, delay: float = 0.0, pace: float = 0.0) -> None:
-        """Send a whole answer, correctly."""
+    async def answer(
+        self, answer: Answer, *, delay: float = 0.0, pace: float = 0.0, hold: int | None = None, wait: float = 0.0
+    ) -> None:
+        """Send a whole answer, correctly; before piece number `hold` wait that long."""
         await self.pause(delay)
         if answer.is_stream:
             await self.head(answer.status, answer.headers, ("transfer-encoding", "chunked"))
@@ -104,7 +106,7 @@ class Wire:
             length = str(sum(map(len, answer.body)))
             await self.head(answer.status, answer.headers, ("content-length", length))
         for position, piece in enumerate(answer.body):
-            await self.pause(pace if position else 0.0)
+            await self.pause(wait if position == hold else pace if position else 0.0)
             await self.chunk(piece, framed=answer.is_stream)
         if answer.is_stream:
             await self.raw(b"0\r\n\r\n")

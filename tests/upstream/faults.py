@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from tests.upstream.answer import Answer, Wire
@@ -212,6 +213,16 @@ async def poisoned_error(wire: Wire, request: Request, answer: Answer, *, text: 
     await wire.answer(Answer(body=(poisoned.encode(),), status=400))
 
 
+async def echo(wire: Wire, request: Request, answer: Answer) -> None:
+    """Refuse the credential and repeat it, in pieces that each hold a part of it, and once more where texts are cut."""
+    key = request.header("authorization").removeprefix("Bearer ") or request.header("x-api-key")
+    text = _native_error(request, 401).replace("The upstream says 401.", f"Bad {key}. {'.' * 80} {key}, again {key}.")
+    at = [position for position in range(len(text)) if text.startswith(key, position)]
+    cuts = [0, *(position + len(key) // 2 for position in at), len(text)]
+    pieces = tuple(text[start:end].encode() for start, end in pairwise(cuts))
+    await wire.answer(Answer(body=pieces, status=401), pace=0.01)
+
+
 async def retry_date(wire: Wire, request: Request, answer: Answer) -> None:
     """429 with Retry-After as a date."""
     headers = (("retry-after", formatdate(2_000_000_000, usegmt=True)),)
@@ -288,6 +299,7 @@ FAULTS: dict[str, Fault] = {
     "429-fraction": partial(error, status=429, body="json", headers=(("retry-after-ms", "1500"),)),
     "429-long": partial(error, status=429, body="json", headers=(("retry-after", "86400"),)),
     "429-nonsense": partial(error, status=429, body="json", headers=(("retry-after", "soon"),)),
+    "401-echo": echo,
     "429-date": retry_date,
     "usage-negative": partial(changed, pattern=_COUNT, by=r"\g<1>-5"),
     "usage-huge": partial(changed, pattern=_COUNT, by=r"\g<1>1000000000000"),

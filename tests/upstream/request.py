@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-OPTIONS = ("slices", "delay", "pace")
+OPTIONS = ("slices", "delay", "pace", "hold", "wait")
 SCRIPT_HEADER = "idempotency-key"
 
 
@@ -22,6 +22,9 @@ class Script:
     slices: str = "whole"
     delay_seconds: float = 0.0
     pace_seconds: float = 0.0
+    hold: int | None = None
+    """The piece before which the answer waits, counted from 0."""
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +114,7 @@ def parse_script(path: str) -> tuple[Script, str]:
         slices=options.get("slices", "whole"),
         delay_seconds=int(options.get("delay", 0)) / 1000,
         pace_seconds=int(options.get("pace", 0)) / 1000,
+        hold=int(options["hold"]) if "hold" in options else None,
+        wait_seconds=int(options.get("wait", 0)) / 1000,
     )
     return script, rest

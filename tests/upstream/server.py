@@ -105,7 +105,13 @@ class Server:
             answer = Answer(tuple(pieces), answer.status, answer.headers, answer.is_stream, answer.usage)
         self._write("answer", number, status=answer.status, usage=answer.usage)
         if script.kind != "fault":
-            await wire.answer(answer, delay=script.delay_seconds, pace=script.pace_seconds)
+            await wire.answer(
+                answer,
+                delay=script.delay_seconds,
+                pace=script.pace_seconds,
+                hold=script.hold,
+                wait=script.wait_seconds,
+            )
             return
         await wire.pause(script.delay_seconds)
         fault = FAULTS.get(script.names[0])
