@@ -9,12 +9,13 @@ from uuid import UUID
 
 import psycopg
 
-from enforcement import faults, locks
+from enforcement import faults, locks, wire
 from enforcement.codes import HELD_CODES
 from enforcement.entries import Admission, Asking, Held, Hold, Stale
 from enforcement.policy import Decision, Standing, decide, receipt_of
 from enforcement.slots import SlidingMinute
 from enforcement.windows import Span, WindowIds
+from enforcement.wire import Statement
 from integrations.snapshot import LimitSnapshot
 from telemetry.entries import TEXT_LIMITS, clean_text, encode
 
@@ -22,38 +23,45 @@ Outcome = Admission | Stale | Held
 
 LONGEST_MESSAGE = 2_000
 
-CLOCK_AND_VERSIONS = """
-SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s::uuid[])
-"""
+LOCK_AND_READ_WINDOWS = Statement("lock_and_read_windows", locks.LOCK_AND_READ_WINDOWS)
+CLOCK_AND_VERSIONS = Statement(
+    "clock_and_versions",
+    "SELECT id, config_version, clock_timestamp() FROM cus_tenants WHERE id = ANY(%s::uuid[])",
+)
 DECISION_COLUMNS = {
     "tenant_id": "uuid", "call_id": "uuid", "integration_id": "uuid", "key_id": "uuid", "provider": "text",
     "endpoint": "text", "model": "text", "stream": "boolean", "result": "text", "code": "text", "reasons": "jsonb",
     "limits": "jsonb", "demand": "jsonb", "price_version": "int", "config_version": "bigint", "metadata": "jsonb",
 }  # fmt: skip
 # The reservation of a call that goes ahead travels with its decision; `holds` is null for the others.
-INSERT_MADE = (
+INSERT_MADE = Statement(
+    "insert_made",
     "WITH made AS (SELECT * FROM json_to_recordset(%s::json) AS made("  # noqa: S608 - names of our own
     + ", ".join(f"{name} {kind}" for name, kind in DECISION_COLUMNS.items())
     + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint)
 ), known AS (
     INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at)
-    SELECT tenant_id, call_id, 'proxy', %s FROM made
+    SELECT tenant_id, call_id, 'proxy', %s::timestamptz FROM made
 ), reserved AS (
     INSERT INTO cus_reservations (call_id, tenant_id, windows, bound_tokens_in, bound_tokens_out, bound_cost_nanos,
         worker_id, created_at, expires_at)
-    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s, %s, %s FROM made WHERE holds IS NOT NULL
+    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s::bigint, %s::timestamptz, %s::timestamptz
+    FROM made WHERE holds IS NOT NULL
 )
 INSERT INTO cus_enforcement_decisions ("""
     + ", ".join(DECISION_COLUMNS)
     + ", degraded, evaluated_at) SELECT "
     + ", ".join(DECISION_COLUMNS)
-    + ", false, %s FROM made"
+    + ", false, %s::timestamptz FROM made",
 )
-MOVE_HELD = """
-UPDATE cus_windows SET held = moved.held
-FROM json_to_recordset(%s::json) AS moved(id bigint, held bigint) WHERE cus_windows.id = moved.id
-"""
-MOVE_SLOTS = "UPDATE cus_windows SET slots = %s, spent = %s WHERE id = %s"
+MOVE_HELD = Statement(
+    "move_held",
+    "UPDATE cus_windows SET held = moved.held "
+    "FROM json_to_recordset(%s::json) AS moved(id bigint, held bigint) WHERE cus_windows.id = moved.id",
+)
+MOVE_SLOTS = Statement(
+    "move_slots", "UPDATE cus_windows SET slots = %s::bytea, spent = %s::bigint WHERE id = %s::bigint"
+)
 
 
 class Window:
@@ -62,8 +70,9 @@ class Window:
     __slots__ = ("held", "id", "minute", "moved", "spent")
 
     def __init__(self, row: Sequence[Any]) -> None:
-        self.id, self.spent, self.held = row[0], row[1], row[2]
-        self.minute = SlidingMinute(row[3]) if row[3] is not None else None
+        self.id, self.spent, self.held = int(row[0]), int(row[1]), int(row[2])
+        # Bytes are told as hexadecimal digits after `\\x`.
+        self.minute = SlidingMinute(bytes.fromhex(row[3][2:])) if row[3] is not None else None
         self.moved = False
 
 
@@ -172,33 +181,35 @@ class Admissions:
         return outcomes, now
 
     def _lock(self, ids: list[int], askings: Sequence[Asking]) -> tuple[dict[int, Window], dict[UUID, int], datetime]:
-        connection = self.connection
         tenants = {asking.tenant_id for asking in askings}
-        with connection.pipeline():
-            connection.execute("BEGIN")
-            rows = connection.execute(locks.LOCK_AND_READ_WINDOWS, [locks.array(ids)], binary=True)
-            clock = connection.execute(CLOCK_AND_VERSIONS, [locks.array(tenants)], binary=True)
-        locked = {row[0]: Window(row) for row in rows.fetchall()}
-        versions = clock.fetchall()
-        assert versions, "a tenant that asks exists"
-        return locked, {row[0]: row[1] for row in versions}, versions[0][2]
+        _, windows, versions = wire.exchange(
+            self.connection,
+            [
+                (wire.BEGIN, []),
+                (LOCK_AND_READ_WINDOWS, [wire.text(locks.array(ids))]),
+                (CLOCK_AND_VERSIONS, [wire.text(locks.array(tenants))]),
+            ],
+        )
+        locked = {window.id: window for window in map(Window, wire.rows(windows))}
+        known = wire.rows(versions)
+        assert known, "a tenant that asks exists"
+        clock = datetime.fromisoformat(str(known[0][2]))
+        return locked, {UUID(str(row[0])): int(row[1] or 0) for row in known}, clock
 
     def _write(self, made: Sequence[Made], locked: Mapping[int, Window], worker_id: int, now: datetime) -> None:
         moved = [window for window in locked.values() if window.moved]
-        document = encode([row_of(one) for one in made]).decode() if made else None
-        expires_at = now + timedelta(seconds=self.reservation_seconds)
-        connection = self.connection
-        with connection.pipeline():
-            if moved:
-                held = [{"id": window.id, "held": window.held} for window in moved]
-                connection.execute(MOVE_HELD, [encode(held).decode()])
-                for window in moved:
-                    if window.minute is not None:
-                        connection.execute(MOVE_SLOTS, [window.minute.to_bytes(), window.spent, window.id])
-            if document is not None:
-                connection.execute(INSERT_MADE, [document, now, worker_id, now, expires_at, now])
-            faults.point("before_admit_commit")
-            connection.execute("COMMIT")
+        document = encode([row_of(one) for one in made]) if made else None
+        steps: list[wire.Step] = []
+        if moved:
+            steps.append((MOVE_HELD, [encode([{"id": window.id, "held": window.held} for window in moved])]))
+        for window in moved:
+            if window.minute is not None:
+                steps.append((MOVE_SLOTS, [*map(wire.text, (window.minute.to_bytes(), window.spent, window.id))]))
+        if document is not None:
+            expires_at = now + timedelta(seconds=self.reservation_seconds)
+            steps.append((INSERT_MADE, [document, *map(wire.text, (now, worker_id, now, expires_at, now))]))
+        faults.point("before_admit_commit")
+        wire.exchange(self.connection, [*steps, (wire.COMMIT, [])])
         faults.point("after_admit_commit")
 
 

@@ -80,6 +80,29 @@ class Settlement(msgspec.Struct, frozen=True):
             return (self.usage.tokens_in or 0) + (self.usage.tokens_out or 0)
         return 0
 
+    def at_what_was_held(self, usage: UsageEntry) -> UsageEntry:
+        """The row of last resort: who called, and what was held for it."""
+        held = {hold.metric: hold.amount for hold in self.holds}
+        return UsageEntry(
+            tenant_id=usage.tenant_id,
+            call_id=usage.call_id,
+            integration_id=usage.integration_id,
+            key_id=usage.key_id,
+            provider=usage.provider,
+            endpoint=usage.endpoint,
+            model="unreadable",
+            stream=usage.stream,
+            dispatched=usage.dispatched,
+            tokens_in=held.get("tokens"),
+            cost_nanos=held.get("cost"),
+            cost_status="estimated" if "cost" in held else "unpriced",
+            quality="missing",
+            flags=["row_refused"],
+            policy_result=usage.policy_result,
+            source=usage.source,
+            admitted_at=usage.admitted_at,
+        )
+
 
 class LedgerUnavailable(Exception):
     """The evidence cannot be written now, so nothing may be admitted."""

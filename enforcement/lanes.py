@@ -21,9 +21,10 @@ RECONNECT_SECONDS = 0.2
 
 
 def connect(url: str, name: str) -> psycopg.Connection[Any]:
-    """A connection for ledger transactions: autocommit, statements prepared at once, short timeouts."""
+    """A connection for ledger transactions: autocommit, short timeouts."""
+    # What psycopg prepares itself it takes back with everything else after a rollback, ours included.
     connection = psycopg.connect(
-        url, autocommit=True, prepare_threshold=0, options=LANE_OPTIONS, application_name=f"customhouse {name}"
+        url, autocommit=True, prepare_threshold=None, options=LANE_OPTIONS, application_name=f"customhouse {name}"
     )
     # Ledger batches have one shape, so the plan for any is the plan for all.
     connection.execute("SET plan_cache_mode = force_generic_plan")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from enforcement.admission import Admissions, Outcome, Refusable
 from enforcement.entries import Admission, Asking, Held, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
 from enforcement.presence import Presence
-from enforcement.settlement import settle
+from enforcement.settlement import RETRIED, settle
 from enforcement.sweeper import Sweeper
 from telemetry.announcements import DecisionFact, announce
 from telemetry.entries import clean
@@ -156,10 +157,12 @@ class Ledger:
             self._admissions = Admissions(connection, reservation_seconds=self._settings.reservation_seconds)
         try:
             outcomes = self._decide(self._admissions, batch, worker_id)
-        except (psycopg.DataError, psycopg.IntegrityError):
+        except RETRIED:
+            raise
+        except Exception:
             if len(batch) == 1:
                 raise
-            # One poisoned row must not refuse its neighbours.
+            # One call that cannot be decided must not refuse its neighbours.
             for pending in batch:
                 try:
                     self._admit([pending])
@@ -222,9 +225,9 @@ class Ledger:
 
     def _not_settled(self, batch: list[Settlement], error: Exception) -> None:
         logger.warning("%d settlements will be repeated: %s", len(batch), type(error).__name__, exc_info=error)
-        if not self._stopping.is_set():
-            self._stopping.wait(SETTLE_RETRY_SECONDS)
-            self._settle_lane.put_back(batch)
+        # While stopping too: the lane ends when it is empty, or when nobody waits for it any more.
+        time.sleep(SETTLE_RETRY_SECONDS)
+        self._settle_lane.put_back(batch)
 
 
 def _resolve_unavailable(batch: list[Pending]) -> None:

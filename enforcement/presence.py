@@ -49,8 +49,8 @@ class Presence:
             try:
                 with self._connect() as connection:
                     self._live(connection)
-            except psycopg.Error as error:
-                logger.warning("The presence connection was lost: %s", type(error).__name__)
+            except Exception as error:
+                logger.warning("The presence connection was lost: %s", type(error).__name__, exc_info=error)
             finally:
                 self.worker_id = None
                 self._ready.clear()
@@ -64,6 +64,8 @@ class Presence:
             keepalives_idle=2,
             keepalives_interval=2,
             keepalives_count=3,
+            connect_timeout=5,
+            tcp_user_timeout=10_000,
         )
 
     def _live(self, connection: psycopg.Connection[Any]) -> None:

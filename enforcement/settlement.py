@@ -1,6 +1,7 @@
 """Settles calls: the usage row, what was held and what was spent move in one transaction."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -8,22 +9,32 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from enforcement import faults, locks
+from enforcement import faults, locks, wire
 from enforcement.entries import Settlement
+from enforcement.wire import Statement, Step
 from telemetry import entries
 
-Statement = tuple[str, Sequence[Any]]
+logger = logging.getLogger(__name__)
+
+# These say nothing against the rows: the connection or the moment was bad.
+RETRIED = (psycopg.OperationalError, psycopg.InterfaceError)
 
 ADJUST = """
 INSERT INTO usage_adjustments (tenant_id, call_id, reason, tokens_in, tokens_out, cost_nanos, detail, created_at)
-SELECT usage.tenant_id, usage.call_id, 'late_truth', %(tokens_in)s - coalesce(usage.tokens_in, 0),
-    %(tokens_out)s - coalesce(usage.tokens_out, 0), %(cost_nanos)s - coalesce(usage.cost_nanos, 0),
+SELECT usage.tenant_id, usage.call_id, 'late_truth',
+    -- What is still unknown leaves the charge as it was.
+    coalesce(%(tokens_in)s::bigint - coalesce(usage.tokens_in, 0), 0),
+    coalesce(%(tokens_out)s::bigint - coalesce(usage.tokens_out, 0), 0),
+    coalesce(%(cost_nanos)s::bigint - coalesce(usage.cost_nanos, 0), 0),
     %(detail)s::jsonb, clock_timestamp()
 FROM cus_llm_usage AS usage
 WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.source = 'sweeper'
 ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in + tokens_out
 """
+LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
+INSERT_USAGE = Statement("insert_usage", entries.INSERT)
+RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
 MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s"
 
 
@@ -32,11 +43,8 @@ def window_ids(settlements: Sequence[Settlement]) -> list[int]:
     return sorted({hold.window_id for settlement in settlements for hold in settlement.holds})
 
 
-def statements(settlements: Sequence[Settlement]) -> list[Statement]:
-    """What settles: the usage rows first, whose insert also tells which calls were resolved before.
-
-    To be run inside a transaction that holds the locks of `window_ids`. The first returns the call ids settled.
-    """
+def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
+    """What settles: the locks, then the usage rows, whose insert tells which calls were resolved before, then money."""
     ended = [
         {
             "call_id": settlement.usage.call_id,
@@ -47,10 +55,11 @@ def statements(settlements: Sequence[Settlement]) -> list[Statement]:
         }
         for settlement in settlements
     ]
-    usages = [settlement.usage for settlement in settlements]
     return [
-        (entries.INSERT, [entries.document(usages)]),
-        (locks.RESOLVE_AND_MOVE, [entries.encode(ended).decode()]),
+        (wire.BEGIN, []),
+        (LOCK_WINDOWS, [wire.text(locks.array(window_ids(settlements)))]),
+        (INSERT_USAGE, [entries.document([settlement.usage for settlement in settlements])]),
+        (RESOLVE_AND_MOVE, [entries.encode(ended)]),
     ]
 
 
@@ -58,14 +67,17 @@ def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement
     """Settle a batch in one transaction; what the sweeper had charged before becomes an adjustment.
 
     The connection is in autocommit. Returns the settlements whose usage row is the one just written. A row that
-    the database refuses never fails its neighbours: the batch is repeated row by row, the poisoned row without
-    its texts.
+    cannot be written never fails its neighbours: the batch is repeated row by row, the poisoned row without its
+    texts, and then as nothing but what it held. Raises `psycopg.OperationalError` and `psycopg.InterfaceError`,
+    after which the batch may be given again.
     """
     try:
         settled = _settle_together(connection, settlements)
-    except (psycopg.DataError, psycopg.IntegrityError):
+    except RETRIED:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a row, the others are right
         if len(settlements) == 1:
-            return _settle_without_text(connection, settlements[0])
+            return _settle_poisoned(connection, settlements[0], error)
         return [done for one in settlements for done in settle(connection, [one])]
     written = [settlement for settlement in settlements if settlement.usage.call_id in settled]
     for settlement in settlements:
@@ -74,36 +86,33 @@ def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement
     return written
 
 
-def in_transaction(connection: psycopg.Connection[Any], body: Callable[[psycopg.Cursor[Any]], Any]) -> Any:
-    """Run `body` between BEGIN and COMMIT, one round trip if it only sends; the caller rolls back if it raises."""
-    with connection.pipeline(), connection.cursor(binary=True) as cursor:
-        cursor.execute("BEGIN")
-        outcome = body(cursor)
-        faults.point("before_settle_commit")
-        cursor.execute("COMMIT")
-    faults.point("after_settle_commit")
-    return outcome
-
-
 def _settle_together(connection: psycopg.Connection[Any], settlements: Sequence[Settlement]) -> set[UUID]:
-    prepared = statements(settlements)
-    windows = window_ids(settlements)
+    """Settle all of them or none; gives the calls whose rows were written."""
+    steps = settle_steps(settlements)
 
-    def send(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
-        cursor.execute(locks.LOCK_WINDOWS, [locks.array(windows)])
-        inserted = connection.cursor(binary=True)
-        inserted.execute(*prepared[0])
-        cursor.execute(*prepared[1])
-        return inserted
+    def transact() -> set[UUID]:
+        faults.point("before_settle_commit")
+        results = wire.exchange(connection, [*steps, (wire.COMMIT, [])])
+        faults.point("after_settle_commit")
+        return {UUID(str(row[0])) for row in wire.rows(results[2])}
 
-    inserted = locks.patiently(connection, partial(in_transaction, connection, send))
-    return {row[0] for row in inserted.fetchall()}
+    return locks.patiently(connection, transact)
 
 
-def _settle_without_text(connection: psycopg.Connection[Any], settlement: Settlement) -> list[Settlement]:
-    bare = Settlement(usage=entries.without_text(settlement.usage), holds=settlement.holds)
-    settled = _settle_together(connection, [bare])
-    return [bare] if bare.usage.call_id in settled else []
+def _settle_poisoned(connection: psycopg.Connection[Any], settlement: Settlement, error: Exception) -> list[Settlement]:
+    logger.warning("A usage row was refused: %s", type(error).__name__, extra={"call_id": settlement.usage.call_id})
+    for bare in (entries.without_text, settlement.at_what_was_held):
+        poorer = Settlement(bare(settlement.usage), settlement.holds)
+        try:
+            settled = _settle_together(connection, [poorer])
+        except RETRIED:
+            raise
+        except Exception:
+            logger.exception("A usage row was refused again", extra={"call_id": settlement.usage.call_id})
+        else:
+            return [poorer] if settled else []
+    # Its reservation expires, and the sweeper charges it.
+    return []
 
 
 def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
@@ -116,9 +125,9 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
             {
                 "tenant_id": usage.tenant_id,
                 "call_id": usage.call_id,
-                "tokens_in": usage.tokens_in or 0,
-                "tokens_out": usage.tokens_out or 0,
-                "cost_nanos": usage.cost_nanos or 0,
+                "tokens_in": usage.tokens_in,
+                "tokens_out": usage.tokens_out,
+                "cost_nanos": usage.cost_nanos,
                 "detail": msgspec.json.encode(
                     {"quality": usage.quality, "cost_lines": usage.cost_lines, "token_classes": usage.token_classes}
                 ).decode(),

@@ -1,5 +1,6 @@
 """Resolves what dead workers left: charged at its bound, because the provider may have billed it."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -45,10 +46,12 @@ LEFT JOIN cus_workers AS worker ON worker.id = reservation.worker_id
 ABANDONED = (
     RESERVED
     + """
-WHERE reservation.expires_at < clock_timestamp()
+WHERE reservation.call_id > %s AND (
+    reservation.expires_at < clock_timestamp()
     OR worker.id IS NULL
     OR greatest(worker.missing_since, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %s)
         AND worker.missing_since IS NOT NULL
+)
 ORDER BY reservation.call_id LIMIT %s
 """
 )
@@ -63,12 +66,15 @@ def sweep(connection: psycopg.Connection[Any], *, grace_seconds: float) -> list[
     """Resolve every abandoned reservation and return what was charged. Safe to run many at a time."""
     connection.execute(MARK_MISSING, [LOCK_CLASS])
     charged: list[Settlement] = []
+    # Each sweep looks at each call once: one that cannot be settled must not keep the others from it.
+    last = UUID(int=0)
     while True:
         with connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(ABANDONED, [grace_seconds, BATCH]).fetchall()
+            rows = cursor.execute(ABANDONED, [last, grace_seconds, BATCH]).fetchall()
         if not rows:
             break
         charged += settle(connection, [_charge(row) for row in rows])
+        last = rows[-1]["call_id"]
     connection.execute(FORGET)
     return charged
 
@@ -159,9 +165,11 @@ class Sweeper:
             try:
                 self._release_disowned()
                 self._sweep_if_alone()
-            except psycopg.Error as error:
-                logger.warning("A sweep failed and will be repeated: %s", type(error).__name__)
+            except Exception as error:
+                logger.warning("A sweep failed and will be repeated: %s", type(error).__name__, exc_info=error)
                 self._line.close()
+        with contextlib.suppress(psycopg.Error):
+            self._release_disowned()
 
     def _release_disowned(self) -> None:
         if not self._disowned:

@@ -42,6 +42,13 @@ class SnapshotStore:
         return public_id in self._unknown
 
     def load(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """Read the key and its tenant from the database and keep them; `None` if there is no such key."""
+        found = self.read(public_id)
+        if found is not None:
+            self.keep(*found)
+        return found
+
+    def read(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
         """Read the key and its tenant from the database; `None` if there is no such key."""
         rows = GatewayKey.objects.filter(public_id=public_id)
         tenant_id = rows.values_list("tenant_id", flat=True).first()
@@ -50,10 +57,12 @@ class SnapshotStore:
             return None
         # The version is read before everything it vouches for: a change in between makes it too old, never too new.
         tenant = load_tenant(tenant_id)
-        key = snapshot_of_key(rows.get())
+        return tenant, snapshot_of_key(rows.get())
+
+    def keep(self, tenant: TenantSnapshot, key: KeySnapshot) -> None:
+        """Remember what was read."""
         self._tenants[tenant.id] = tenant
         self._keys[key.digest] = tenant.config_version, key
-        return tenant, key
 
     def drop(self, tenant_id: UUID) -> None:
         """Forget a tenant whose configuration changed."""

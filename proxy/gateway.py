@@ -94,14 +94,24 @@ class Gateway:
         return await self._loop.run_in_executor(self._threads, _with_connection, work, arguments)
 
     def _load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        found = self.snapshots.read(public_id)
+        # A price is in force from the config version on that came with it: the book must not be older than that.
         version = book_version()
         if version != self._book_version:
             self.book = load_book()
             self._book_version = version
-        return self.snapshots.load(public_id)
+        if found is not None:
+            self.snapshots.keep(*found)
+        return found
 
     def _config_changed(self, payload: str) -> None:
-        self._loop.call_soon_threadsafe(self.snapshots.drop, UUID(payload))
+        try:
+            tenant_id = UUID(payload)
+        except ValueError:
+            logger.warning("A notification about configuration names no tenant")
+            self._config_unknown()
+        else:
+            self._loop.call_soon_threadsafe(self.snapshots.drop, tenant_id)
 
     def _config_unknown(self) -> None:
         self._loop.call_soon_threadsafe(self.snapshots.drop_all)

@@ -22,7 +22,9 @@ TEXT_LIMITS = {
     "upstream_request_id": 200,
 }
 JSON_FIELDS = frozenset(["token_classes", "cost_lines", "flags", "raw_usage", "metadata"])
-LARGEST_JSON_BYTES = 64 * 1024
+LARGEST_ROW_BYTES = 128 * 1024
+MOST_JSON_ITEMS = 100
+DEEPEST_JSON = 8
 
 
 class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +60,8 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: int | None = None
     ttft_ms: int | None = None
     upstream_request_id: str | None = None
-    raw_usage: Mapping[str, Any] | msgspec.Raw | None = None
-    metadata: Mapping[str, Any] | msgspec.Raw | None = {}
+    raw_usage: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = {}
 
     def with_error_message(self, message: str) -> "UsageEntry":
         return replace(self, error_message=message)
@@ -105,22 +107,23 @@ INSERT = (
 encode = msgspec.json.Encoder().encode
 
 
-def document(entries: Sequence[UsageEntry]) -> str:
-    """The parameter of `INSERT`. The entries must be clean."""
-    return encode(entries).decode()
+def document(entries: Sequence[UsageEntry]) -> bytes:
+    """The value of `INSERT`. The entries must be clean."""
+    return encode(entries)
 
 
 def clean(entry: UsageEntry) -> UsageEntry:
-    """The entry as PostgreSQL takes it: no NUL, no lone surrogate, no over-length."""
+    """The entry as PostgreSQL takes it: no NUL, no lone surrogate, no over-length, whoever worded it."""
     changes: dict[str, Any] = {}
     for name, limit in TEXT_LIMITS.items():
         value = getattr(entry, name)
         if value is not None and (len(value) > limit or not value.isascii() or "\0" in value):
             changes[name] = clean_text(value, limit)
-    for name in ("raw_usage", "metadata"):
-        if value := getattr(entry, name):
-            changes[name] = _clean_json(value)
-    return replace(entry, **changes) if changes else entry
+    if changes:
+        entry = replace(entry, **changes)
+    if _is_plain(entry):
+        return entry
+    return replace(entry, **{name: _scrubbed(getattr(entry, name)) for name in JSON_FIELDS})
 
 
 def clean_text(value: str, limit: int) -> str:
@@ -142,15 +145,29 @@ def without_text(entry: UsageEntry) -> UsageEntry:
         upstream_request_id=None,
         raw_usage=None,
         metadata={},
-        flags=[*entry.flags, "text_dropped"],
+        cost_lines=[],
+        token_classes={},
+        flags=["text_dropped"],
     )
 
 
-def _clean_json(value: Mapping[str, Any]) -> msgspec.Raw | None:
+def _is_plain(entry: UsageEntry) -> bool:
     try:
-        text = encode(value)
-    except (UnicodeEncodeError, ValueError, TypeError):
+        text = encode(entry)
+    except (UnicodeEncodeError, ValueError, TypeError, RecursionError):
+        return False
+    return len(text) <= LARGEST_ROW_BYTES and b"\\u0000" not in text
+
+
+def _scrubbed(value: Any, depth: int = 0) -> Any:
+    """JSON values with every text cleaned, and no more of anything than a row should hold."""
+    if isinstance(value, str):
+        return clean_text(value, 200)
+    if depth == DEEPEST_JSON:
         return None
-    if len(text) > LARGEST_JSON_BYTES or b"\\u0000" in text:
-        return None
-    return msgspec.Raw(text)
+    if isinstance(value, Mapping):
+        items = list(value.items())[:MOST_JSON_ITEMS]
+        return {clean_text(str(name), 100): _scrubbed(item, depth + 1) for name, item in items}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(item, depth + 1) for item in value[:MOST_JSON_ITEMS]]
+    return value if isinstance(value, int | float | None) else None
