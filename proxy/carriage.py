@@ -4,6 +4,7 @@ Whatever happens here, the call is witnessed exactly once, and always before the
 """
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from typing import Any
@@ -32,7 +33,11 @@ from proxy.gateway import Gateway
 from proxy.http1 import UpstreamFailed
 from proxy.redaction import Redactor, redacted
 from proxy.upstream import Answer
-from proxy.witness import Ending, milliseconds, usage_entry
+from proxy.witness import Ending, milliseconds, unread_entry, usage_entry
+from telemetry.entries import UsageEntry
+from telemetry.usage import Reading
+
+logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
 # A client that does not read cannot be told.
@@ -91,10 +96,12 @@ class Carriage:
         try:
             if client is not None:
                 client.departures.add(self._client_left)
-                if client.left:
-                    self._client_left()
-            await self._forward()
-            await self._relay()
+            if client is not None and client.left:
+                # It left while the call was admitted: nobody waits for an answer that would have to be paid.
+                self.ending.client_left = True
+            else:
+                await self._forward()
+                await self._relay()
         except UpstreamFailed as failure:
             await self._tell(failure)
         except asyncio.CancelledError:
@@ -247,6 +254,27 @@ class Carriage:
         if self.task is not None:
             self.task.cancel()
 
+    def _usage(self, reading: Reading) -> UsageEntry:
+        try:
+            usage = usage_entry(
+                asking=self.asking,
+                admission=self.admission,
+                endpoint=self.endpoint,
+                request=self.request,
+                reading=reading,
+                ending=self.ending,
+                price_for=lambda model: self.gateway.book.find(
+                    self.asking.provider, model, self.admission.decided_at, self.asking.tenant_id
+                ),
+            )
+        except Exception:
+            # A call that cannot be understood is still a call, and what it holds must not be held for ever.
+            logger.exception("An answer could not be accounted for", extra={"call_id": self.asking.call_id})
+            usage = unread_entry(self.asking, self.admission, self.ending)
+        if usage.error_message:
+            usage = usage.with_error_message(redacted(usage.error_message, self.credential))
+        return usage
+
     def _witness(self, *, complete: bool = False) -> bytes:
         """Hand the call's end to the ledger, once. Gives the bytes that the reader still held back."""
         rest, reading = self.reader.finish()
@@ -256,20 +284,7 @@ class Carriage:
         ending = self.ending
         ending.complete = complete
         ending.latency_ms = milliseconds(self.began, time.monotonic())
-        usage = usage_entry(
-            asking=self.asking,
-            admission=self.admission,
-            endpoint=self.endpoint,
-            request=self.request,
-            reading=reading,
-            ending=ending,
-            price_for=lambda model: self.gateway.book.find(
-                self.asking.provider, model, self.admission.decided_at, self.asking.tenant_id
-            ),
-        )
-        if usage.error_message:
-            usage = usage.with_error_message(redacted(usage.error_message, self.credential))
-        self.gateway.ledger.settle(Settlement(usage, self.admission.holds))
+        self.gateway.ledger.settle(Settlement(self._usage(reading), self.admission.holds))
         if complete:
             faults.point("before_last_byte")
         return rest

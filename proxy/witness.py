@@ -66,6 +66,16 @@ def usage_entry(
 ) -> UsageEntry:
     """The row of a call that was admitted. `price_for` finds prices as of the admission."""
     account = _charged(_account(asking, admission, endpoint, request, reading, ending, price_for), admission)
+    return _entry(asking, admission, reading, ending, account)
+
+
+def unread_entry(asking: Asking, admission: Admission, ending: Ending) -> UsageEntry:
+    """The row of a call whose answer defies accounting: at its bound, if it was sent."""
+    account = _at_bound(asking, admission) if ending.dispatched else _NOTHING
+    return _entry(asking, admission, Reading(None), ending, account)
+
+
+def _entry(asking: Asking, admission: Admission, reading: Reading, ending: Ending, account: "_Account") -> UsageEntry:
     assert asking.integration_id is not None, "a call that was admitted has an integration"
     return UsageEntry(
         tenant_id=asking.tenant_id,
