@@ -19,7 +19,8 @@ VALUES (%(limit_id)s, %(starts_at)s, %(tenant_id)s, %(opening)s, %(opening)s, 0)
 ON CONFLICT (limit_id, starts_at) DO NOTHING
 """
 
-# A limit made in the middle of its period opens with what the period's evidence already amounts to.
+# A limit made in the middle of its period opens with what the period's evidence already amounts to. Calls in flight
+# at that moment were admitted without it, and it does not count them.
 OPENING = """
 SELECT coalesce(sum({amount}), 0)::bigint FROM cus_llm_usage AS usage
 LEFT JOIN (

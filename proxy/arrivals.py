@@ -8,7 +8,7 @@ from uuid import UUID
 from enforcement.checks import hard_block
 from enforcement.entries import Asking
 from integrations.custody import open_credential
-from integrations.gateway_keys import digest_of, public_id_of
+from integrations.gateway_keys import digest_of, masked, public_id_of
 from integrations.providers import SANDBOX_ORIGIN
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import matches
@@ -54,7 +54,8 @@ class Arrival:
 
 
 def target_of(path: str) -> Target:
-    """Split `/proxy/<name>/<native path>` or `/v1/…`."""
+    """Split `/proxy/<name>/<native path>` or `/v1/…`. A key put into a path is a slip that no message may repeat."""
+    path = masked(path)
     if path.startswith("/proxy/"):
         name, _, rest = path[len("/proxy/") :].partition("/")
         return Target(name, "/" + rest)
@@ -131,6 +132,8 @@ def read_call(endpoint: Endpoint, body: bytes) -> CallRequest:
         request = read_request(endpoint, body)
     except BodyError as error:
         raise Refusal(ErrorKind.INVALID_REQUEST, error.message, param=error.param) from None
+    if masked(request.model) != request.model:
+        raise Refusal(ErrorKind.INVALID_REQUEST, "A gateway key stands where the model belongs.", param="model")
     if request.refused is not None:
         raise Refusal(
             ErrorKind.INVALID_REQUEST,

@@ -1,10 +1,14 @@
 """Request bodies: read once, whole, and never beyond the cap."""
 
+import asyncio
 from collections.abc import Iterable
 
 from proxy.answers import Receive
 from proxy.dialects import ErrorKind
 from proxy.refusals import Refusal
+
+# A body that trickles in for longer keeps a connection and memory for nothing.
+BODY_SECONDS = 120
 
 
 class ClientLeft(Exception):
@@ -22,6 +26,16 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *,
                 "Compressed request bodies are not accepted: send the body without content-encoding.",
                 code="unsupported_encoding",
             )
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _collect(receive, cap)
+    except TimeoutError:
+        raise Refusal(
+            ErrorKind.INVALID_REQUEST, "The request body took too long to arrive.", code="body_timeout"
+        ) from None
+
+
+async def _collect(receive: Receive, cap: int) -> bytes:
     parts: list[bytes] = []
     size, more = 0, True
     while more:

@@ -147,7 +147,7 @@ class Carriage:
         base_url = self.integration.base_url
         if arrivals.is_sandbox(self.integration):
             version = "/v1" if self.endpoint.dialect is Dialect.OPENAI else ""
-            base_url = f"http://127.0.0.1:{self.gateway.environment.port}/sandbox{version}"
+            base_url = f"{self.gateway.own_url}/sandbox{version}"
         return join(base_url, self.endpoint, self.scope["query_string"].decode("latin-1"))
 
     def _output_cap(self) -> int | None:

@@ -64,6 +64,12 @@ class Gateway:
         )
         self.draining = False
 
+    @property
+    def own_url(self) -> str:
+        """Where this very server is reached from its own machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.environment.host, self.environment.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.environment.port}"
+
     async def start(self) -> None:
         """Open the ledger; the gateway answers at once and says 503 until the database is there."""
         self.ledger.start()

@@ -110,8 +110,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
-        if parser is None:
+        if parser is None or self._complete:
             # Bytes that nobody asked for would be taken for the next answer.
+            self._reusable = False
             self._transport.abort()
             return
         try:
@@ -149,6 +150,9 @@ class Connection(asyncio.Protocol):
         self.headers.append((lowered, value))
 
     def on_headers_complete(self) -> None:
+        if self._complete:
+            self._reusable = False
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self.headers = []
@@ -156,6 +160,8 @@ class Connection(asyncio.Protocol):
         self._head_done = True
 
     def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
         self._chunks.append(body)
         self._size += len(body)
         if self._size > BUFFERED_BYTES and not self._paused:
@@ -163,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._head_done:
+        if self._head_done and not self._complete:
             self._complete = True
             # The parser forgets the answer's headers right after this.
             self._reusable = self._parser.should_keep_alive()

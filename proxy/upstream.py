@@ -20,6 +20,7 @@ from proxy.http1 import Connection, UpstreamFailed
 KEEPALIVE_SECONDS = 15.0
 DNS_SECONDS = 30.0
 MOST_IDLE = 256
+MOST_NAMES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ class Upstreams:
             # One bad answer condemns the name: an attacker's server may mix good and bad ones.
             for address in addresses:
                 self._destinations.check_address(ipaddress.ip_address(address.partition("%")[0]))
+        if len(self._addresses) >= MOST_NAMES:
+            self._addresses.clear()
         self._addresses[origin] = (self._loop.time() + DNS_SECONDS, addresses)
         return addresses
 
