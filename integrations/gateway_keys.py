@@ -5,6 +5,7 @@ the gateway tell a mistyped key from an unknown one without a query.
 """
 
 import hashlib
+import re
 import secrets
 import zlib
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ PREFIX = "cush"
 PUBLIC_LENGTH = 12
 SECRET_LENGTH = 43
 CHECKSUM_LENGTH = 6
+SHAPE = re.compile(rf"{PREFIX}_([0-9A-Za-z]{{{PUBLIC_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH},}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ def public_id_of(text: str) -> str | None:
     if _checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
         return None
     return parts[1]
+
+
+def masked(text: str) -> str:
+    """The text without the secret of any gateway key that somebody put into it."""
+    return SHAPE.sub(rf"{PREFIX}_\1_***", text) if f"{PREFIX}_" in text else text
 
 
 def digest_of(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """What every test stands on: a real PostgreSQL, embedded unless `DATABASE_URL` names one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,8 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from config import postgres
-from tests.servers import Servers
+from tests.servers import OWN_SECRETS, Servers
+from tests.sinks import Sinks, session_sinks
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +29,15 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sinks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sinks]:
+    """Everything that the tests make visible; searched for secrets in the end, in each process of the tests."""
+    with session_sinks(tmp_path_factory.mktemp("sinks"), [os.environ[name] for name in OWN_SECRETS]) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Servers]:
+def servers(sinks: Sinks, django_db_blocker: DjangoDbBlocker) -> Iterator[Servers]:
     """Starts real servers, each over a database of its own."""
-    with Servers(tmp_path_factory.mktemp("servers"), django_db_blocker) as made:
+    with Servers(sinks, django_db_blocker) as made:
         yield made

@@ -41,11 +41,17 @@ from config import postgres
 from config.environment import PROJECT
 from config.serving import workers_file
 from config.startup import prepare_database
+from integrations.custody import binding_of, master_key
+from integrations.models import Credential
+from integrations.vault import Sealed, VaultError, unseal
+from tests.sinks import Sinks
 from tests.upstream import Upstream
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 POLL_SECONDS = 0.02
+# Servers get the tests' own, so that what services seal here opens there.
+OWN_SECRETS = ("CUSTOMHOUSE_SECRET_KEY", "CUSTOMHOUSE_MASTER_KEY")
 GOES_AHEAD = ("allowed", "warned")
 
 
@@ -195,8 +201,7 @@ class Server:
             for name, value in os.environ.items()
             if not name.startswith(("CUSTOMHOUSE_", "DATABASE_", "DJANGO_", "PROMETHEUS_", "PYTEST_"))
         }
-        # The tests' own secrets, so that what services seal here opens there.
-        own = {name: os.environ[name] for name in ("CUSTOMHOUSE_SECRET_KEY", "CUSTOMHOUSE_MASTER_KEY")}
+        own = {name: os.environ[name] for name in OWN_SECRETS}
         return {
             **kept,
             **own,
@@ -227,10 +232,10 @@ SELECT (SELECT count(*) FROM cus_reservations)
 
 
 class Servers:
-    """Makes servers for one session of tests, and remembers where their logs are."""
+    """Makes servers for one session of tests. Their logs and, in the end, their databases go into the sinks."""
 
-    def __init__(self, folder: Path, blocker: DjangoDbBlocker) -> None:
-        self.folder = folder
+    def __init__(self, sinks: Sinks, blocker: DjangoDbBlocker) -> None:
+        self._sinks = sinks
         self._blocker = blocker
         self._made = 0
 
@@ -249,13 +254,22 @@ class Servers:
         self._made += 1
         name = f"{self._template.name}_{self._made}"
         database = Database(name, self._blocker, template=self._template.name)
-        log = self.folder / f"server-{self._made}.log"
+        log = self._sinks.folder / f"server-{self._made}.log"
         server = Server(database, log, workers=workers, upstreams=upstreams, variables=variables)
         try:
             server.start()
             yield server
         finally:
-            server.close()
+            try:
+                server.stop()
+                self._note(server, f"database-{self._made}")
+            finally:
+                server.close()
+
+    def _note(self, server: Server, sink: str) -> None:
+        with server.django():
+            self._sinks.remember(*credentials())
+        self._sinks.note_database(server.database.url, sink)
 
     @cached_property
     def _template(self) -> Database:
@@ -265,6 +279,19 @@ class Servers:
         with made.django():
             prepare_database()
         return made
+
+
+def credentials() -> list[str]:
+    """Every stored credential that the master key opens, in plain."""
+    found = []
+    for row in Credential.objects.exclude(ciphertext=None):
+        binding = binding_of(
+            tenant_id=row.tenant_id, integration_id=row.integration_id, origin=row.origin, version=row.version
+        )
+        sealed = Sealed(bytes(row.ciphertext or b""), bytes(row.wrapped_key or b""), row.master_key_id)
+        with suppress(VaultError):
+            found.append(unseal(sealed, binding=binding, master=master_key()))
+    return found
 
 
 def _url(name: str) -> str:

@@ -184,6 +184,25 @@ def test_a_key_in_the_query_is_enough_and_goes_no_further(customer: Customer, up
     assert upstream.requests()[-1]["path"] == PATHS[wire] + "?api-version=1"
 
 
+def test_a_key_that_slipped_into_the_model_is_refused_and_not_repeated(
+    refuses: Callable[..., dict[str, Any]], customer: Customer, wire: str
+) -> None:
+    error = refuses(400, request(wire, model=customer.key), wire=wire)
+    assert "gateway key" in error["message"]
+    assert customer.key not in str(error)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/{key}", "/{key}/v1/models", "/v1/{key}"])
+def test_a_key_that_slipped_into_the_path_is_neither_repeated_nor_sent(
+    customer: Customer, upstream: Upstream, wire: str, path: str
+) -> None:
+    before = len(upstream.requests())
+    answer = ask(customer, wire=wire, method="GET", path=customer.path(path.format(key=customer.key), name=wire))
+    assert (answer.status, answer.error["code"]) == (404, "unsupported_endpoint")
+    assert customer.key not in answer.body.decode()
+    assert len(upstream.requests()) == before
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "gzip, identity"])
 def test_a_compressed_body_is_refused(refuses: Callable[..., dict[str, Any]], wire: str, encoding: str) -> None:
     error = refuses(415, wire=wire, headers={"content-encoding": encoding})
