@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,13 +60,18 @@ async def whole(connection: Connection) -> bytes:
     return b"".join(parts)
 
 
+async def answered(connection: Connection) -> bytes:
+    await connection.head()
+    return await whole(connection)
+
+
 def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(body(), 10))
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [data[start:end] for start, end in pairwise(edges) if end > start]
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -107,8 +113,7 @@ def test_an_answer_that_breaks_off_fails_and_never_ends(framing: str, kept: int)
         connection.data_received(data[: kept % (len(data) - 2)] or b"H")
         connection.connection_lost(None)
         with pytest.raises(UpstreamFailed):
-            await connection.head()
-            await whole(connection)
+            await answered(connection)
         connection.close()
         assert wire.aborted
 
