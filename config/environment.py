@@ -1,12 +1,20 @@
 """The one typed configuration: everything an operator can set, read from the environment."""
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+import psycopg.conninfo
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
+
+from config.addresses import parse_networks
+from integrations.vault import MasterKey, VaultError
+from proxy.destinations import Destinations
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -15,10 +23,18 @@ class BadEnvironment(Exception):
     """The environment holds values that cannot be used; the message names every one of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for the value of a variable whose file cannot be read."""
+
+    path: str
+    reason: str
+
+
 class Environment(BaseSettings):
     """What may be set. Each variable may also be given as `NAME_FILE`, the path of a file that holds it."""
 
-    model_config = SettingsConfigDict(env_prefix="CUSTOMHOUSE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CUSTOMHOUSE_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     """PostgreSQL 15 to 18. Unset: an embedded server under `var/`."""
@@ -31,13 +47,15 @@ class Environment(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     host: str = "127.0.0.1"
     allowed_hosts: Annotated[list[str], NoDecode] = ["localhost", "127.0.0.1", "[::1]"]
-    """Host names under which console and REST are reached."""
+    """Host names under which console and REST are reached, beside that of `public_url`."""
+    public_url: str | None = None
+    """How people reach the console, like `https://llm.example.com`. With https, cookies travel over https only."""
     metrics_token: SecretStr | None = None
     """Bearer token of `/metrics`. Unset: only loopback clients may read it."""
     allow_upstreams: Annotated[list[str], NoDecode] = []
     """`host:port` or CIDR of private upstreams that `custom` integrations may reach."""
     trusted_proxies: Annotated[list[str], NoDecode] = []
-    """Addresses or CIDRs whose `X-Forwarded-For` is believed."""
+    """Addresses or CIDRs whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     credential_directory: Path | None = None
     """The only folder that `file://` credential references may name."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
@@ -51,10 +69,67 @@ class Environment(BaseSettings):
     """A worker unseen for this long has its open reservations charged."""
     sweep_interval_seconds: float = Field(default=5, gt=0)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def refuse_unreadable(cls, value: object) -> object:
+        if isinstance(value, Unreadable):
+            raise _bad(f"cannot read {value.path}: {value.reason}")
+        return value
+
     @field_validator("allowed_hosts", "allow_upstreams", "trusted_proxies", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            psycopg.conninfo.conninfo_to_dict(value.get_secret_value() if value else "")
+        except psycopg.ProgrammingError:
+            # The driver's own message would repeat the password.
+            raise _bad("is not a PostgreSQL connection URL") from None
+        return value
+
+    @field_validator("master_key")
+    @classmethod
+    def check_master_key(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            if value is not None:
+                MasterKey.parse(value.get_secret_value())
+        except VaultError as error:
+            raise _bad(str(error)) from None
+        return value
+
+    @field_validator("allow_upstreams")
+    @classmethod
+    def check_upstreams(cls, value: list[str]) -> list[str]:
+        try:
+            Destinations.parse(value)
+        except ValueError as error:
+            raise _bad(str(error)) from None
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_proxies(cls, value: list[str]) -> list[str]:
+        try:
+            parse_networks(value)
+        except ValueError as error:
+            raise _bad(str(error)) from None
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def check_public_url(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit((value or "http://localhost").removesuffix("/"))
+            is_origin = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            is_origin = False
+        if not is_origin or "@" in parts.netloc or parts.path or parts.query or parts.fragment:
+            raise _bad("is not scheme, host and port like https://llm.example.com")
+        return value and value.removesuffix("/").lower()
 
     @classmethod
     def settings_customise_sources(
@@ -79,7 +154,9 @@ class FileVariables(EnvSettingsSource):
         try:
             return Path(path).read_text().strip(), key, False
         except OSError as error:
-            raise BadEnvironment(f"{name.upper()}_FILE: cannot read {path}: {error.strerror}") from error
+            return Unreadable(path, error.strerror or type(error).__name__), key, False
+        except UnicodeDecodeError:
+            return Unreadable(path, "it holds no text"), key, False
 
 
 @cache
@@ -94,3 +171,8 @@ def environment() -> Environment:
             variable = name if name.isupper() else f"CUSTOMHOUSE_{name.upper()}"
             lines.append(f"{variable}: {problem['msg']}")
         raise BadEnvironment("Bad configuration:\n  " + "\n  ".join(lines)) from None
+
+
+def _bad(message: str) -> PydanticCustomError:
+    # As a parameter, for braces in a template would be taken for one.
+    return PydanticCustomError("customhouse", "{message}", {"message": message})

@@ -1,6 +1,7 @@
 """Django's settings, derived from the typed environment."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg.conninfo
 from django.core.exceptions import ImproperlyConfigured
@@ -16,10 +17,7 @@ except BadEnvironment as error:
 
 def database(url: str) -> dict[str, Any]:
     """Django's spelling of a PostgreSQL URL."""
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        raise ImproperlyConfigured("DATABASE_URL is not a PostgreSQL connection URL") from None
+    parts = psycopg.conninfo.conninfo_to_dict(url)
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     return {
         "ENGINE": "django_prometheus.db.backends.postgresql",
@@ -33,7 +31,11 @@ def database(url: str) -> dict[str, Any]:
 BASE_DIR = PROJECT
 SECRET_KEY = ENVIRONMENT.secret_key.get_secret_value() if ENVIRONMENT.secret_key else ""
 DEBUG = False
-ALLOWED_HOSTS = ENVIRONMENT.allowed_hosts
+PUBLIC = urlsplit(ENVIRONMENT.public_url or "")
+ALLOWED_HOSTS = [
+    *ENVIRONMENT.allowed_hosts,
+    *([PUBLIC.netloc.removesuffix(f":{PUBLIC.port}")] if PUBLIC.netloc else []),
+]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 EMBEDDED_POSTGRES = ENVIRONMENT.database_url is None
@@ -69,6 +71,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.headers.TrustedProxies",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -108,6 +111,10 @@ USE_I18N = False
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC.scheme == "https"
+CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_url] if ENVIRONMENT.public_url else []
+# `TrustedProxies` takes the header from everybody else.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.trusted_proxies else None
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 AUTH_PASSWORD_VALIDATORS = [

@@ -86,7 +86,7 @@ def test_help_needs_no_database() -> None:
 
 
 def test_serve_wants_its_secrets() -> None:
-    ended = program("serve", "--json", CUSTOMHOUSE_SECRET_KEY="")
+    ended = program("serve", "--json", CUSTOMHOUSE_SECRET_KEY="", CUSTOMHOUSE_SECRET_KEY_FILE="/dev/null")
     assert ended.status == 1
     assert json.loads(ended.out)["error"]["code"] == "not_configured"
 

@@ -38,6 +38,24 @@ def test_what_came_through_a_local_proxy_is_not_local(header: str) -> None:
     assert Client(REMOTE_ADDR="127.0.0.1", headers={header: "127.0.0.1"}).get("/metrics").status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "status"),
+    [
+        ("10.0.0.1", "127.0.0.1", 200),
+        ("10.0.0.1", "127.0.0.1, 192.0.2.1", 403),
+        ("192.0.2.1", "127.0.0.1", 403),
+        ("127.0.0.1", "127.0.0.1", 403),
+        ("10.0.0.1", "nonsense", 403),
+    ],
+)
+def test_only_a_trusted_proxy_is_believed_about_the_client(
+    settings: Settings, peer: str, forwarded_for: str, status: int
+) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"trusted_proxies": ["10.0.0.0/8"]})
+    client = Client(REMOTE_ADDR=peer, headers={"X-Forwarded-For": forwarded_for})
+    assert client.get("/metrics").status_code == status
+
+
 @pytest.mark.usefixtures("guarded")
 def test_with_a_token_only_its_bearer_may_read() -> None:
     good = Client(REMOTE_ADDR="192.0.2.1", headers={"Authorization": "Bearer a-token-of-tests"})
