@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 from django.utils import timezone
 
+from accounts import services
 from accounts.models import Tenant
+from accounts.services import CONFIG_CHANNEL
 from integrations.key_services import freeze_key, revoke_key
 from integrations.models import GatewayKey, Integration
 from integrations.services import delete_integration, disable_integration
@@ -61,9 +63,17 @@ def delete(tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize(("change", "status"), [(revoke, 401), (freeze, 403), (disable, 403), (delete, 404)])
+@pytest.mark.parametrize("channel", [CONFIG_CHANNEL, "nobody_listens"])
 def test_a_change_refuses_every_call_that_begins_after_it(
-    crew: Server, upstream: Upstream, change: Callable[[Tenant], None], status: int
+    crew: Server,
+    upstream: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Tenant], None],
+    status: int,
+    channel: str,
 ) -> None:
+    # That workers hear of changes is an economy: they must hold where no notification arrives.
+    monkeypatch.setattr(services, "CONFIG_CHANNEL", channel)
     books = open_books(crew, upstream, room=10**6)
 
     def in_database() -> None:
