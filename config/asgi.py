@@ -1,6 +1,7 @@
 """The one ASGI application: programs go to the gateway, people and REST to Django.
 
-`CUSTOMHOUSE_ROLE` (set by `serve --role`) may leave only one of the two doors open.
+`CUSTOMHOUSE_ROLE` (set by `serve --role`) may leave only one of the two doors open. `/metrics` is behind both, for
+each process counts what it does itself.
 """
 
 import os
@@ -20,8 +21,8 @@ django = get_asgi_application()
 from proxy.answers import send_json  # noqa: E402
 from proxy.door import Door  # noqa: E402
 
-door = Door()
 ROLE = os.environ.get("CUSTOMHOUSE_ROLE", "all")
+door = Door(has_gateway=ROLE != "web")
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -29,11 +30,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await door.lifespan(receive, send)
     elif door.serves(scope["path"]):
-        if ROLE == "web" and scope["path"] not in ("/healthz", "/readyz"):
-            await send_json(send, 404, {"detail": "This process serves people only."})
-        else:
-            await door(scope, receive, send)
-    elif ROLE == "gateway":
+        await door(scope, receive, send)
+    elif ROLE == "gateway" and scope["path"] != "/metrics":
         await send_json(send, 404, {"detail": "This process serves programs only."})
     else:
         await django(scope, receive, send)

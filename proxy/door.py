@@ -4,7 +4,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from proxy.answers import Receive, Send, send_answer
+from proxy.answers import Receive, Send, send_answer, send_json
 from proxy.arrivals import guessed_dialect, target_of
 from proxy.calls import Call
 from proxy.dialects import ErrorKind, render_error
@@ -21,9 +21,10 @@ Scope = MutableMapping[str, Any]
 
 
 class Door:
-    """Serves the data plane of one process."""
+    """Serves the data plane of one process; without a gateway, its probes only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_gateway: bool = True) -> None:
+        self._has_gateway = has_gateway
         self._gateway: Gateway | None = None
 
     @staticmethod
@@ -35,15 +36,17 @@ class Door:
         """Open the gateway when the server starts, and close it when it ends."""
         await receive()
         try:
-            self._gateway = Gateway()
-            await self._gateway.start()
+            if self._has_gateway:
+                self._gateway = Gateway()
+                await self._gateway.start()
         except Exception as error:
             logger.exception("The gateway did not start")
             await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._gateway.stop()
+        if self._gateway is not None:
+            await self._gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,9 +55,11 @@ class Door:
             await healthz(send)
             return
         gateway = self._gateway
-        assert gateway is not None, "a server runs the lifespan before it serves"
+        assert gateway is not None or not self._has_gateway, "a server runs the lifespan before it serves"
         if path == "/readyz":
             await readyz(gateway, send)
+        elif gateway is None:
+            await send_json(send, 404, {"detail": "This process serves people only."})
         elif path.startswith("/sandbox/"):
             await sandbox(scope, receive, send, path[len("/sandbox") :])
         else:

@@ -1,6 +1,7 @@
 """Whether the process lives, and whether it can take calls."""
 
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from integrations.services import master_key_problem
@@ -15,17 +16,26 @@ async def healthz(send: Send) -> None:
     await send_json(send, 200, {"status": "ok"})
 
 
-async def readyz(gateway: Gateway, send: Send) -> None:
-    """Calls can be admitted: database, migrations, master key, ledger; and the process is not leaving."""
-    problems = [] if not gateway.draining else ["draining"]
-    if not gateway.ledger.is_ready:
+async def readyz(gateway: Gateway | None, send: Send) -> None:
+    """Calls can be admitted: database, migrations, master key, ledger; and the process is not leaving.
+
+    A process without a gateway admits none: it is ready as soon as the store and the master key are.
+    """
+    problems = ["draining"] if gateway is not None and gateway.draining else []
+    if gateway is not None and not gateway.ledger.is_ready:
         problems.append("ledger: no connection")
     try:
-        problems += await gateway.in_thread(_problems)
+        problems += await (gateway.in_thread(_problems) if gateway is not None else _problems_of_store())
     except Exception as error:  # noqa: BLE001 - whatever keeps the database away, the answer is not ready
         problems.append(f"database: {type(error).__name__}")
     status = {"status": "ready"} if not problems else {"status": "not ready", "problems": problems}
     await send_json(send, 503 if problems else 200, status)
+
+
+@sync_to_async
+def _problems_of_store() -> list[str]:
+    close_old_connections()
+    return _problems()
 
 
 def _problems() -> list[str]:

@@ -15,6 +15,7 @@ import requests
 
 from config.own_secrets import SECRETS
 from config.serving import workers_file
+from enforcement.models import Worker
 from tests.commands.asking import PROJECT, database_url, free_port, program
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,12 +25,12 @@ PATIENCE_SECONDS = 90
 class Served:
     """A server of a test's own."""
 
-    def __init__(self, workers: int, log: Path) -> None:
+    def __init__(self, workers: int, log: Path, *words: str) -> None:
         self.port = free_port()
         self.log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve", f"--port={self.port}", f"--workers={workers}"],
+                [sys.executable, "manage.py", "serve", f"--port={self.port}", f"--workers={workers}", *words],
                 cwd=PROJECT,
                 env={**os.environ, "DATABASE_URL": database_url()},
                 stdin=subprocess.DEVNULL,
@@ -105,6 +106,32 @@ def test_one_worker_serves_both_doors_and_ends_well(served: Served) -> None:
     assert served.status("/admin/") == 302
     served.process.terminate()
     assert served.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.fixture
+def in_role(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    server = Served(1, tmp_path / "log", f"--role={request.param}")
+    yield server
+    server.process.terminate()
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("in_role", ["web"], indirect=True)
+def test_a_web_process_is_ready_without_admitting_calls(in_role: Served) -> None:
+    paths = ("/healthz", "/admin/", "/metrics", "/proxy/none/v1/models", "/sandbox/v1/models")
+    assert [in_role.status(path) for path in paths] == [200, 302, 200, 404, 404]
+    assert Worker.objects.count() == 0
+
+
+@pytest.mark.parametrize("in_role", ["gateway"], indirect=True)
+def test_a_gateway_process_shows_its_own_metrics_and_no_pages(in_role: Served) -> None:
+    assert [in_role.status(path) for path in ("/proxy/none/v1/models", "/metrics", "/admin/", "/")] == [
+        401,
+        200,
+        404,
+        404,
+    ]
+    assert "cus_workers 1.0" in requests.get(f"http://127.0.0.1:{in_role.port}/metrics", timeout=10).text
 
 
 @pytest.fixture
