@@ -17,12 +17,15 @@ if settings.EMBEDDED_POSTGRES:
     postgres.acquire(settings.BASE_DIR)
 django = get_asgi_application()
 
-# The door's modules need Django to be set up.
+# These modules need Django to be set up.
+from monitoring.listeners import model_labels  # noqa: E402
 from proxy.answers import send_json  # noqa: E402
 from proxy.door import Door  # noqa: E402
 
 ROLE = os.environ.get("CUSTOMHOUSE_ROLE", "all")
 door = Door(has_gateway=ROLE != "web")
+if ROLE != "web":
+    model_labels.keep_fresh()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

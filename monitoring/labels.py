@@ -1,11 +1,12 @@
 """The closed sets that label values are drawn from: what callers and providers word never becomes a series."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from enforcement.codes import Code
 from telemetry.models import Price
@@ -93,23 +94,17 @@ def error_label(code: str) -> str:
     return OTHER
 
 
-class ModelLabels:
-    """Names models as the price book does; one that it does not know is `other`.
-
-    A dated name becomes that of its entry in the book. The book is read again after `lifetime` seconds.
-    """
+class KnownModels:
+    """The models of one reading of the price book, by name and by rule."""
 
     LARGEST = 4096
 
-    def __init__(self, lifetime: float = 300) -> None:
-        self.lifetime = lifetime
-        self._read_at = float("-inf")
-        self._book: dict[str, dict[str, Mapping[str, Any]]] = {}
+    def __init__(self, book: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        self._book = book
         self._found: dict[tuple[str, str], str] = {}
 
     def label_of(self, provider: str, model: str) -> str:
-        if time.monotonic() - self._read_at > self.lifetime:
-            self._read()
+        """The entry's name, also for a dated name of it; `other` for what the book does not know."""
         key = (provider, model)
         label = self._found.get(key)
         if label is None:
@@ -119,10 +114,6 @@ class ModelLabels:
                 self._found.clear()
             self._found[key] = label
         return label
-
-    def forget(self) -> None:
-        """Read the book again at the next question."""
-        self._read_at = float("-inf")
 
     def _find(self, provider: str, model: str) -> str:
         if len(model) > LONGEST_NAME:
@@ -138,19 +129,40 @@ class ModelLabels:
                     return entry
         return OTHER
 
-    def _read(self) -> None:
-        self._read_at = time.monotonic()
+
+class ModelLabels:
+    """Holds the known models in memory; before the first reading there are none.
+
+    Whoever counts only looks here. The store is read in a thread of its own, so that a slow or locked price table
+    holds up nothing.
+    """
+
+    REFRESH_SECONDS = 300.0
+    RETRY_SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self.known = KnownModels({})
+
+    def keep_fresh(self) -> None:
+        """Read the book now and then for as long as the process lives."""
+        threading.Thread(target=self._refresh_for_ever, name="metric-labels", daemon=True).start()
+
+    def read(self) -> bool:
+        """Read the book from the store; whether that was possible. What was known stays known if not."""
         try:
             rows = list(Price.objects.filter(tenant_id=None).values_list("provider", "model", "rates__match"))
-        except DatabaseError:
+        except Error:
             logger.warning("the price book could not be read for metric labels", exc_info=True)
-            return
-        finally:
-            # The threads that announce evidence have no request whose end would close the connection.
-            if not connection.in_atomic_block:
-                connection.close()
-        self._book = _by_provider(rows)
-        self._found = {}
+            return False
+        self.known = KnownModels(_by_provider(rows))
+        return True
+
+    def _refresh_for_ever(self) -> None:
+        while True:
+            is_read = self.read()
+            # No request ends in this thread, which would close the connection.
+            connection.close()
+            time.sleep(self.REFRESH_SECONDS if is_read else self.RETRY_SECONDS)
 
 
 def _by_provider(rows: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:

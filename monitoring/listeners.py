@@ -59,7 +59,7 @@ def _add_usage(fact: UsageFact, sums: Sums) -> None:
 
 
 def _add_sent(fact: UsageFact, whose: tuple[str, str], sums: Sums) -> None:
-    model = model_labels.label_of(fact.provider, fact.model)
+    model = model_labels.known.label_of(fact.provider, fact.model)
     sums[metrics.CALLS, (*whose, fact.provider, model)] += 1
     if fact.error_code is not None:
         sums[metrics.ERRORS, (*whose, error_label(fact.error_code))] += 1

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q, Sum
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
@@ -22,7 +20,7 @@ from integrations.limit_services import CLASSIC, NANOS_PER_CENT
 from integrations.limits import LimitScope, Mode
 from integrations.models import HealthState, Integration, Limit, Status
 from monitoring.metrics import WHOSE, start_at_zero
-from telemetry.models import UsageRecord
+from monitoring.month_usage import MonthUsage, Used
 
 STATUS_VALUES = {Status.CREATED: 0, Status.ENABLED: 1, Status.DISABLED: 2, Status.ERROR: 3}
 HEALTH_VALUES = {
@@ -32,6 +30,7 @@ HEALTH_VALUES = {
     HealthState.FAILING: 3,
 }
 BUDGET, TOKENS, RATE = CLASSIC
+month_usage = MonthUsage()
 FIELD_OF = {(str(metric), str(period)): field for field, (metric, period, _) in CLASSIC.items()}
 
 
@@ -51,7 +50,7 @@ class StoreCollector:
         integrations = list(Integration.objects.present().select_related("tenant").order_by("tenant_id", "id"))
         limits = _classic_limits(integrations, now)
         yield from _states(integrations)
-        yield from _budgets(integrations, limits, _month_usage(integrations, limits, now))
+        yield from _budgets(integrations, limits, month_usage.of(_uncounted(integrations, limits), now))
         yield from _rates(integrations, limits)
         yield _single(
             "cus_reservations_open", "Calls in flight that hold a part of a limit.", Reservation.objects.count()
@@ -92,33 +91,16 @@ def _used(field: str, window: Window | None, now: datetime) -> int | None:
     return window.spent
 
 
-def _month_usage(
-    integrations: Sequence[Integration], limits: Mapping[tuple[UUID, str], ClassicLimit], now: datetime
-) -> dict[UUID, tuple[int, int]]:
-    """Nano-USD and tokens of this month, in the tenant's time zone, where no window has counted them.
+def _uncounted(
+    integrations: Iterable[Integration], limits: Mapping[tuple[UUID, str], ClassicLimit]
+) -> list[Integration]:
+    """The integrations of whose month no window has counted cost and tokens both."""
 
-    A call belongs to the month of its admission; no row is older than that, and the index is on the row's time.
-    """
-    by_zone: dict[tuple[UUID, str], list[UUID]] = {}
-    for integration in integrations:
-        known = (limits.get((integration.pk, field)) for field in (BUDGET, TOKENS))
-        if any(limit is None or limit.used is None for limit in known):
-            by_zone.setdefault((integration.tenant_id, integration.tenant.timezone), []).append(integration.pk)
-    if not by_zone:
-        return {}
-    wanted = Q()
-    for (tenant_id, zone), ids in by_zone.items():
-        start = window_start("month", zone, now)
-        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, admitted_at__gte=start, created_at__gte=start)
-    rows = (
-        UsageRecord.objects.filter(wanted)
-        .values_list("integration_id")
-        .annotate(
-            nanos=Coalesce(Sum("cost_nanos"), 0),
-            tokens=Coalesce(Sum("tokens_in"), 0) + Coalesce(Sum("tokens_out"), 0),
-        )
-    )
-    return {integration_id: (int(nanos), int(tokens)) for integration_id, nanos, tokens in rows}
+    def is_counted(integration: Integration, field: str) -> bool:
+        limit = limits.get((integration.pk, field))
+        return limit is not None and limit.used is not None
+
+    return [each for each in integrations if not (is_counted(each, BUDGET) and is_counted(each, TOKENS))]
 
 
 def _states(integrations: Iterable[Integration]) -> Iterator[Metric]:
@@ -136,7 +118,7 @@ def _states(integrations: Iterable[Integration]) -> Iterator[Metric]:
 def _budgets(
     integrations: Iterable[Integration],
     limits: Mapping[tuple[UUID, str], ClassicLimit],
-    usage: Mapping[UUID, tuple[int, int]],
+    usage: Mapping[UUID, Used],
 ) -> Iterator[Metric]:
     cents = GaugeMetricFamily("cus_budget_used_cents", "Cost of this month in US cents.", labels=WHOSE)
     cents_limit = GaugeMetricFamily("cus_budget_limit_cents", "Budget of a month; absent: unlimited.", labels=WHOSE)
@@ -147,13 +129,13 @@ def _budgets(
     tokens_limit = GaugeMetricFamily("cus_token_limit_month", "Tokens per month; absent: unlimited.", labels=WHOSE)
     for integration in integrations:
         whose = _whose(integration)
-        counted = usage.get(integration.pk, (0, 0))
-        budget, spent = _standing(limits.get((integration.pk, BUDGET)), counted[0])
+        counted = usage.get(integration.pk, Used())
+        budget, spent = _standing(limits.get((integration.pk, BUDGET)), counted.nanos)
         cents.add_metric(whose, spent / NANOS_PER_CENT)
         if budget is not None:
             cents_limit.add_metric(whose, budget / NANOS_PER_CENT)
             ratio.add_metric(whose, spent / budget if budget else 1)
-        token_limit, used = _standing(limits.get((integration.pk, TOKENS)), counted[1])
+        token_limit, used = _standing(limits.get((integration.pk, TOKENS)), counted.tokens)
         tokens.add_metric(whose, used)
         if token_limit is not None:
             tokens_limit.add_metric(whose, token_limit)

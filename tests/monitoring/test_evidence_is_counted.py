@@ -5,10 +5,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest
+from pytest_django import DjangoAssertNumQueries
 
 from enforcement.codes import Code, Result
 from monitoring import listeners
-from monitoring.labels import REASON_OF, REASONS, ModelLabels
+from monitoring.labels import REASON_OF, REASONS, KnownModels, ModelLabels
 from telemetry.announcements import DecisionFact, UsageFact, announce
 from tests.monitoring.facts import Scrape, decision, usage
 
@@ -25,8 +26,7 @@ def whose() -> UUID:
 def count(monkeypatch: pytest.MonkeyPatch) -> Count:
     """Announce facts and scrape, with a price book that knows one model."""
     labels = ModelLabels()
-    labels._book = {"openai": {"gpt-4o": {"starts_with": "gpt-4o"}}}
-    monkeypatch.setattr(labels, "_read_at", float("inf"))
+    labels.known = KnownModels({"openai": {"gpt-4o": {"starts_with": "gpt-4o"}}})
     monkeypatch.setattr(listeners, "model_labels", labels)
 
     def announce_and_scrape(*facts: UsageFact | DecisionFact) -> Scrape:
@@ -100,6 +100,22 @@ def test_what_callers_and_providers_word_never_becomes_a_series(count: Count, wh
 def test_a_dated_model_is_counted_as_its_entry_in_the_price_book(count: Count, whose: UUID) -> None:
     value = count(usage(integration_id=whose, model="gpt-4o-2024-11-20"))
     assert value("cus_llm_calls_total", integration_id=str(whose), model="gpt-4o") == 1
+
+
+def test_until_the_price_book_is_read_models_are_other(count: Count, whose: UUID) -> None:
+    listeners.model_labels.known = ModelLabels().known
+    value = count(usage(integration_id=whose))
+    assert value("cus_llm_calls_total", integration_id=str(whose), model="other") == 1
+
+
+@pytest.mark.django_db
+def test_counting_asks_the_database_nothing(
+    count: Count, whose: UUID, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    monkeypatch.setattr(listeners, "model_labels", ModelLabels())
+    with django_assert_num_queries(0):
+        value = count(usage(integration_id=whose), decision("warned", "budget_warning", whose))
+    assert value("cus_llm_calls_total", integration_id=str(whose)) == 1
 
 
 def test_a_refusal_is_counted_by_result_reason_and_policy(count: Count, whose: UUID) -> None:

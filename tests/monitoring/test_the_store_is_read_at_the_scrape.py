@@ -15,11 +15,18 @@ from enforcement.periods import window_start
 from enforcement.slots import SlidingMinute
 from integrations.limit_services import set_classic_limit
 from integrations.models import HealthState, Integration, Limit, Status
-from telemetry.models import UsageRecord
+from monitoring.month_usage import MonthUsage
+from monitoring.store import month_usage
+from telemetry.models import UsageAdjustment, UsageRecord
 from tests import people
 from tests.monitoring.facts import Scrape
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    month_usage.forget()
 
 
 @pytest.fixture
@@ -130,6 +137,44 @@ def test_without_a_window_the_month_is_summed_from_evidence(integration: Integra
     assert value("cus_tokens_used_month", integration_id=str(integration.pk)) == 10
 
 
+def corrected(usage: UsageRecord, **values: int) -> None:
+    UsageAdjustment.objects.create(tenant_id=usage.tenant_id, call_id=usage.call_id, reason="late", **values)
+
+
+def test_corrections_belong_to_the_month_and_integration_of_their_call(integration: Integration) -> None:
+    month = window_start("month", "UTC", timezone.now())
+    corrected(used(integration, month, cost_nanos=90_000_000, tokens_in=7), cost_nanos=-40_000_000, tokens_out=5)
+    corrected(used(integration, month - timedelta(seconds=1)), cost_nanos=990_000_000)
+    corrected(used(people.sandbox_of(people.acme(), "other"), month), cost_nanos=70_000_000)
+    value = scrape()
+    assert value("cus_budget_used_cents", integration_id=str(integration.pk)) == 5
+    assert value("cus_tokens_used_month", integration_id=str(integration.pk)) == 12
+
+
+def test_the_evidence_is_summed_once_in_a_while(integration: Integration) -> None:
+    sums, now = MonthUsage(), timezone.now()
+    assert sums.of([integration], now)[integration.pk].tokens == 0
+    used(integration, now, tokens_in=7)
+    assert sums.of([integration], now)[integration.pk].tokens == 0
+    sums.lifetime = -1
+    assert sums.of([integration], now)[integration.pk].tokens == 7
+
+
+def test_an_integration_that_was_not_summed_is_so_at_once(integration: Integration) -> None:
+    sums, now = MonthUsage(), timezone.now()
+    sums.of([integration], now)
+    more = people.sandbox_of(people.globex())
+    used(more, now, tokens_in=7)
+    assert sums.of([integration, more], now)[more.pk].tokens == 7
+
+
+def test_a_new_month_is_not_the_old_one(integration: Integration) -> None:
+    sums, now = MonthUsage(), timezone.now()
+    used(integration, now, tokens_in=7)
+    assert sums.of([integration], now)[integration.pk].tokens == 7
+    assert sums.of([integration], now + timedelta(days=31))[integration.pk].tokens == 0
+
+
 def test_the_month_begins_where_the_tenant_lives(integration: Integration) -> None:
     tenant = integration.tenant
     tenant.timezone = "Pacific/Auckland"
@@ -176,9 +221,8 @@ def test_counters_of_a_new_integration_begin_at_zero(integration: Integration) -
 
 def test_the_number_of_queries_does_not_grow_with_integrations(integration: Integration) -> None:
     def queries() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+        month_usage.forget()
+        with CaptureQueriesContext(connection) as captured:
             scrape()
         return len(captured)
 
@@ -188,4 +232,4 @@ def test_the_number_of_queries_does_not_grow_with_integrations(integration: Inte
         tenant = people.globex() if number % 2 else people.acme()
         more = people.sandbox_of(tenant, f"i{number}")
         set_classic_limit(integration=more, field="rate_limit_rpm", value=5, now=timezone.now())
-    assert queries() == before <= 9
+    assert queries() == before <= 10
