@@ -9,8 +9,7 @@ from accounts.models import Tenant, User
 from accounts.services import touch_config
 from integrations.limits import Limit, LimitScope, Metric, Mode, Period
 from integrations.models import GatewayKey, Integration
-
-NANOS_PER_CENT = 10_000_000
+from integrations.money import NANOS_PER_CENT
 
 # The three limits that an integration shows as plain fields, and what each is in the ledger.
 CLASSIC = {
@@ -36,9 +35,11 @@ def set_limit(
     author: User | None = None,
     reason: str = "",
 ) -> Limit:
-    """Write the next version of the limit of this kind, or its first. `amount=None` lifts it.
+    """Write the next version of the limit of these calls, metric and period, or its first. `amount=None` lifts it.
 
-    Usage stays with the limit: a changed amount meets what was already spent. Raises `ValidationError`.
+    Usage stays with the limit: a changed amount or mode meets what was already spent. After a lifted limit comes
+    another one, with an id of its own, because nobody counted in between: its window opens with the period's
+    evidence. Raises `ValidationError`.
     """
     # One writer per tenant, so that two edits cannot both become the next version.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
@@ -59,13 +60,13 @@ def set_limit(
     before = (
         Limit.objects.for_tenant(tenant.pk)
         .filter(
-            scope=scope, integration=integration, key=key, metric=metric, period=period, mode=mode,
-            superseded_at=None,
+            scope=scope, integration=integration, key=key, metric=metric, period=period, superseded_at=None
         )
         .first()
     )  # fmt: skip
     if before is not None:
-        limit.limit_id, limit.version = before.limit_id, before.version + 1
+        if before.amount is not None or amount is None:
+            limit.limit_id, limit.version = before.limit_id, before.version + 1
         before.superseded_at = now
         before.save(update_fields=["superseded_at"])
     # A lifted limit has no amount, which forms would take for a forgotten one.

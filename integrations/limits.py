@@ -43,7 +43,10 @@ class Mode(models.TextChoices):
 
 
 class Limit(models.Model):
-    """One version of one limit. `limit_id` stays the same over its versions; usage belongs to it."""
+    """One version of one limit. `limit_id` stays the same over its versions; usage belongs to it.
+
+    A tenant has at most one limit for the same calls, metric and period; its mode is a property like its amount.
+    """
 
     limit_id = models.UUIDField(default=uuid7, editable=False)
     version = models.PositiveIntegerField(default=1, editable=False)
@@ -73,7 +76,7 @@ class Limit(models.Model):
             models.UniqueConstraint(fields=["limit_id", "version"], name="cus_limits_version_once"),
             models.UniqueConstraint(fields=["limit_id"], condition=Q(superseded_at=None), name="cus_limits_one_newest"),
             models.UniqueConstraint(
-                fields=["tenant", "scope", "integration", "key", "metric", "period", "mode"],
+                fields=["tenant", "scope", "integration", "key", "metric", "period"],
                 condition=Q(superseded_at=None),
                 nulls_distinct=False,
                 name="cus_limits_one_of_a_kind",

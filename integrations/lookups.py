@@ -43,8 +43,9 @@ def limit_of(tenant: Tenant, limit_id: str) -> Limit:
     """The newest version of the tenant's limit. Raises `CommandFailed`."""
     found = (
         Limit.objects.for_tenant(tenant.pk)
-        .filter(limit_id=limit_id, superseded_at=None)
+        .filter(limit_id=limit_id)
         .select_related("integration", "key", "author")
+        .order_by("-version")
         .first()
     )
     if found is None:

@@ -404,7 +404,7 @@ class Migration(migrations.Migration):
             model_name="limit",
             constraint=models.UniqueConstraint(
                 condition=models.Q(("superseded_at", None)),
-                fields=("tenant", "scope", "integration", "key", "metric", "period", "mode"),
+                fields=("tenant", "scope", "integration", "key", "metric", "period"),
                 name="cus_limits_one_of_a_kind",
                 nulls_distinct=False,
             ),

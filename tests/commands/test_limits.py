@@ -90,6 +90,19 @@ def test_a_limit_is_lifted_once() -> None:
         ask("limit", "lift", "--tenant", "acme", "--limit", limit_id)
 
 
+def test_a_limit_set_after_it_was_lifted_is_another_one_and_the_history_stays() -> None:
+    limit_id = put()["limit_id"]
+    ask("limit", "lift", "--tenant", "acme", "--limit", limit_id)
+    assert put()["limit_id"] != limit_id
+    assert len(ask("limit", "history", "--tenant", "acme", "--limit", limit_id)) == 2
+
+
+def test_a_soft_limit_takes_the_place_of_the_strict_one() -> None:
+    put()
+    put("--mode", "soft")
+    assert [row["mode"] for row in ask("limit", "list", "--tenant", "acme")] == ["soft"]
+
+
 def test_a_limit_names_the_integration_or_key_it_is_for() -> None:
     create_integration(tenant=acme(), name="box", provider_type="sandbox", credential=None, base_url="sandbox://")
     assert put("--integration", "box", scope="integration")["of"] == "box"

@@ -6,8 +6,10 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
+from enforcement.models import Window
 from integrations.limit_services import CLASSIC, classic_limits, set_classic_limit, set_limit
 from integrations.limits import Limit
+from tests.enforcement.ledgers import admit, asking, ledger, settlement
 from tests.people import acme, globex, sandbox_of
 
 pytestmark = pytest.mark.django_db
@@ -27,15 +29,39 @@ def test_a_changed_amount_is_a_new_version_of_the_same_limit() -> None:
     assert (first.amount, first.superseded_at, second.effective_from) == (100, LATER, LATER)
 
 
-def test_a_lifted_limit_is_no_longer_in_force_and_comes_back_as_itself() -> None:
+def test_a_lifted_limit_is_no_longer_in_force() -> None:
     first = budget(100)
-    budget(None)
+    lifted = budget(None, now=LATER)
     assert not Limit.objects.for_tenant(acme().pk).in_force().exists()
-    again = budget(300)
-    assert (again.limit_id, again.version) == (first.limit_id, 3)
+    assert (lifted.limit_id, lifted.version) == (first.limit_id, 2)
 
 
-@pytest.mark.parametrize("changes", [{"period": "day"}, {"metric": "tokens"}, {"mode": "soft"}])
+def test_after_a_lifted_limit_comes_another_one() -> None:
+    lifted = (budget(100), budget(None))[1]
+    again = budget(100, now=LATER)
+    lifted.refresh_from_db()
+    assert (again.limit_id != lifted.limit_id, again.version, lifted.superseded_at) == (True, 1, LATER)
+    assert list(Limit.objects.filter(superseded_at=None)) == [again]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_limit_that_comes_back_knows_what_was_spent_while_there_was_none() -> None:
+    with ledger() as book:
+        for amount, nanos in ((1_000, 100), (None, 500), (1_000, 50)):
+            budget(amount, now=datetime.now(UTC))
+            call = asking(acme(), nanos)
+            book.settle(settlement(call, admit(book, call), nanos))
+            assert book.flush()
+    assert [window.spent for window in Window.objects.order_by("pk")] == [100, 650]
+
+
+def test_another_mode_is_the_next_version_of_the_same_limit() -> None:
+    strict, soft = budget(100), budget(100, mode="soft")
+    assert (soft.limit_id, soft.version) == (strict.limit_id, 2)
+    assert list(Limit.objects.for_tenant(acme().pk).in_force()) == [soft]
+
+
+@pytest.mark.parametrize("changes", [{"period": "day"}, {"metric": "tokens"}])
 def test_a_limit_of_another_kind_stands_beside_it(changes: dict[str, str]) -> None:
     assert budget(100).limit_id != budget(100, **changes).limit_id
     assert Limit.objects.for_tenant(acme().pk).in_force().count() == 2
