@@ -2,7 +2,8 @@
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
-NANOS_PER_DOLLAR = 1_000_000_000
+from integrations.money import NANOS_PER_DOLLAR
+
 SIGNIFICANT_DIGITS = 4
 FEWEST_DECIMALS = 2
 

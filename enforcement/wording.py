@@ -1,8 +1,8 @@
 """Limits and amounts in words, for messages that people read."""
 
+from integrations.money import NANOS_PER_DOLLAR
 from integrations.snapshot import LimitSnapshot
 
-NANOS_PER_DOLLAR = 1_000_000_000
 PERIODS = {"minute": "per minute", "day": "per day", "month": "per month", "total": "in total"}
 NOUNS = {"cost": "budget", "tokens": "token limit", "requests": "rate limit", "concurrency": "concurrency limit"}
 

@@ -19,10 +19,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from accounts.admin import HouseAdmin
 from accounts.services import touch_config
 from integrations import key_services, services
-from integrations.admin_forms import NANOS_PER_DOLLAR, GatewayKeyForm, IntegrationForm, LimitForm
+from integrations.admin_forms import GatewayKeyForm, IntegrationForm, LimitForm
 from integrations.limit_services import CLASSIC, set_classic_limit, set_limit
 from integrations.limits import Limit, Metric
 from integrations.models import Credential, GatewayKey, Integration
+from integrations.money import NANOS_PER_DOLLAR
 
 
 class CredentialInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only

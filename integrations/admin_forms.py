@@ -11,10 +11,10 @@ from integrations.custody import REFERENCE_SCHEMES, BadReference, check_referenc
 from integrations.limit_services import CLASSIC, classic_limits
 from integrations.limits import Limit, Metric
 from integrations.models import GatewayKey, Integration, Scope
+from integrations.money import NANOS_PER_DOLLAR
 from integrations.providers import PROVIDERS, BadBaseUrl, ProviderType, origin_of
 from integrations.services import master_key_problem
 
-NANOS_PER_DOLLAR = 1_000_000_000
 ONE_LINE = RegexValidator(r"^[\x21-\x7e]+\Z", "A provider key is one line of printable characters without spaces.")
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from prometheus_client import Counter, Histogram
 
 from enforcement.codes import Result
+from integrations.money import NANOS_PER_CENT
 from monitoring import metrics
 from monitoring.labels import ModelLabels, error_label, reason_label
 from telemetry.announcements import DecisionFact, UsageFact
 
-NANOS_PER_CENT = 10_000_000
 UNKNOWN = "unknown"
 # Nothing was sent because the provider could not be reached: without these an outage would look like silence.
 UNREACHED = frozenset(["upstream_unreachable", "upstream_timeout"])

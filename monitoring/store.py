@@ -16,9 +16,10 @@ from accounts.models import Tenant
 from enforcement import slots
 from enforcement.models import Reservation, Window, Worker
 from enforcement.periods import window_start
-from integrations.limit_services import CLASSIC, NANOS_PER_CENT
+from integrations.limit_services import CLASSIC
 from integrations.limits import LimitScope, Mode
 from integrations.models import HealthState, Integration, Limit, Status
+from integrations.money import NANOS_PER_CENT
 from monitoring.metrics import WHOSE, start_at_zero
 from monitoring.month_usage import MonthUsage, Used
 

@@ -26,8 +26,8 @@ from accounts.printing import Record
 from integrations.limit_services import set_limit
 from integrations.limits import Limit, LimitScope, Metric, Mode, Period
 from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of, limit_of
+from integrations.money import NANOS_PER_DOLLAR, plain_dollars
 
-NANOS = 10**9
 LARGEST = 2**62
 REASON = argument("--reason", default="", help="Kept with the version.")
 ONLY_PERIOD = {Metric.REQUESTS: Period.MINUTE, Metric.CONCURRENCY: Period.TOTAL}
@@ -144,7 +144,7 @@ def amount_of(text: str, metric: str) -> int:
                 code="usage",
                 status=Exit.USAGE,
             )
-        amount = int(Decimal(text) * NANOS)
+        amount = int(Decimal(text) * NANOS_PER_DOLLAR)
     elif re.fullmatch(r"[0-9]{1,18}", text):
         amount = int(text)
     else:
@@ -158,8 +158,7 @@ def shown_amount(amount: int | None, metric: str) -> str | int | None:
     """The amount as `amount_of` reads it."""
     if amount is None or metric != Metric.COST:
         return amount
-    whole, rest = divmod(amount, NANOS)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return plain_dollars(amount)
 
 
 def record_of(limit: Limit) -> dict[str, object]:
