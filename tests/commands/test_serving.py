@@ -16,7 +16,9 @@ import requests
 from config.own_secrets import SECRETS
 from config.serving import workers_file
 from enforcement.models import Worker
+from integrations.key_services import create_key
 from tests.commands.asking import PROJECT, database_url, free_port, program
+from tests.people import acme, sandbox_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 90
@@ -132,6 +134,22 @@ def test_a_gateway_process_shows_its_own_metrics_and_no_pages(in_role: Served) -
         404,
     ]
     assert "cus_workers 1.0" in requests.get(f"http://127.0.0.1:{in_role.port}/metrics", timeout=10).text
+
+
+@pytest.mark.parametrize("in_role", ["gateway"], indirect=True)
+def test_a_gateway_process_soon_names_the_models_of_the_price_book(in_role: Served) -> None:
+    sandbox_of(acme())
+    bearer = {"Authorization": f"Bearer {create_key(tenant=acme(), name='main')[1]}"}
+    asked = {"model": "sandbox-small", "messages": [{"role": "user", "content": "hi"}]}
+    address = f"http://127.0.0.1:{in_role.port}"
+
+    def is_named() -> bool:
+        called = requests.post(f"{address}/proxy/prod/v1/chat/completions", json=asked, headers=bearer, timeout=10)
+        assert called.status_code == 200, called.text
+        shown = requests.get(f"{address}/metrics", timeout=10).text
+        return any("cus_llm_calls_total" in line and 'model="sandbox-small"' in line for line in shown.splitlines())
+
+    in_role.until(is_named)
 
 
 @pytest.fixture
