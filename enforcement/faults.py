@@ -7,6 +7,7 @@ variable means nothing outside of the tests' settings.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Faults:
             (self._folder / name).rename(taken)
         except FileNotFoundError:
             return
-        os.kill(os.getpid(), SIGNALS[taken.read_text()])
+        # To this thread, because a stop sent to the process would let it run on until another thread has noticed.
+        signal.pthread_kill(threading.get_ident(), SIGNALS[taken.read_text()])
 
 
 def point_of(environment: Mapping[str, str]) -> Callable[[str], None]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from enforcement import faults
 from enforcement.entries import Admission, Asking, LedgerUnavailable, Settlement
 from enforcement.lanes import connect
 from enforcement.ledger import Ledger
+from enforcement.locks import LOCK_WINDOWS, array
 from enforcement.models import Reservation, Window
 from enforcement.presence import Presence
 from enforcement.sweeper import sweep
@@ -271,4 +273,18 @@ def test_a_worker_that_stands_still_inside_its_admission_gives_the_window_back(
         woken.set()
         waiting.join(60)
         admit(still, asking(tenant))
+    assert Window.objects.get().held == 2_000
+
+
+def test_a_session_that_breaks_off_inside_a_pipeline_gives_the_window_back() -> None:
+    tenant = acme()
+    limit(tenant, amount=50_000)
+    with ledger() as book, connect(database_url(), "admit") as silent:
+        admit(book, asking(tenant))
+        with suppress(psycopg.OperationalError), silent.pipeline():
+            silent.execute("BEGIN")
+            silent.execute(LOCK_WINDOWS, [array([Window.objects.get().pk])]).fetchall()
+            # No timeout of the server's runs here.
+            admit(book, asking(tenant))
+        assert silent.closed
     assert Window.objects.get().held == 2_000

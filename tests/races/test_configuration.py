@@ -80,7 +80,8 @@ def test_a_change_refuses_every_call_that_begins_after_it(
         with crew.django():
             change(books.customer.tenant)
 
-    assert asyncio.run(under_fire(books, in_database)) == {status}
+    # A worker that finds its memory outdated in the middle of a call may ask the client to retry.
+    assert asyncio.run(under_fire(books, in_database)) <= {status, 503}
     assert asyncio.run(answers(books)) == {status: CALLS}
     crew.wait_settled()
 

@@ -13,7 +13,7 @@ from tests.races.strikes import Strikes
 from tests.servers import Servers
 from tests.upstream import Upstream
 
-STOP_POINTS = ("after_admit_locks", "before_admit_commit", "before_settle_commit")
+STOP_POINTS = ("after_admit_locks", "before_admit_commit")
 
 
 # Sessions that hold locks; a stopped worker's stays the same until it is ended.
