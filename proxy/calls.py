@@ -78,8 +78,8 @@ class Call:
                 raise Refusal(ErrorKind.INVALID_KEY, "This gateway key is not valid.")
             tenant, key = found
             integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
-            if (integration is None) != (endpoint is None):
-                raise _unavailable("The integration was changed while the call arrived. Retry.")
+            if integration is not None and endpoint is None:
+                raise _unavailable("The integration was made while the call arrived. Retry.")
         else:
             raise _unavailable("The configuration changes faster than it can be read. Retry.")
         self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()

@@ -226,7 +226,7 @@ def test_an_unknown_model_under_a_strict_budget_is_told_once(
 def test_a_call_above_the_concurrency_is_repeated_and_succeeds(
     customer: Customer, upstream: Upstream, sent: list[object], wire: str
 ) -> None:
-    customer.integrate(upstream.url + "/delay/400", provider=wire, name="slow")
+    customer.integrate(upstream.url + "/delay/1500", provider=wire, name="slow")
     customer.limit(1, metric="concurrency", period="total")
     slow = threading.Thread(target=call_slowly, args=(customer, wire))
     slow.start()
@@ -239,7 +239,7 @@ def test_a_call_above_the_concurrency_is_repeated_and_succeeds(
             ask_anthropic(other)
     slow.join(10)
     results = [each["result"] for each in customer.decisions()]
-    assert results == ["allowed", "throttled", "allowed"]
+    assert (results[0], set(results[1:-1]), results[-1]) == ("allowed", {"throttled"}, "allowed")
     assert len(sent) == 2
 
 
