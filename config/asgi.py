@@ -9,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.signals import request_finished
+from django.db import connections
 
 from config import postgres
 
@@ -16,6 +18,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if settings.EMBEDDED_POSTGRES:
     postgres.acquire(settings.BASE_DIR)
 django = get_asgi_application()
+
+
+def close_connections(**_: Any) -> None:
+    """Close what a request opened: its thread ends with it, and nobody could use its connections again."""
+    connections.close_all()
+
+
+request_finished.connect(close_connections)
 
 # These modules need Django to be set up.
 from monitoring.listeners import model_labels  # noqa: E402

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from django.db import connection
 
 from config.own_secrets import SECRETS
 from config.serving import workers_file
@@ -123,6 +124,18 @@ def test_a_web_process_is_ready_without_admitting_calls(in_role: Served) -> None
     paths = ("/healthz", "/admin/", "/metrics", "/proxy/none/v1/models", "/sandbox/v1/models")
     assert [in_role.status(path) for path in paths] == [200, 302, 200, 404, 404]
     assert Worker.objects.count() == 0
+
+
+@pytest.mark.parametrize("in_role", ["web"], indirect=True)
+def test_requests_leave_no_connections_behind(in_role: Served) -> None:
+    def opened() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return int(cursor.fetchone()[0])
+
+    before = opened()
+    assert [in_role.status("/metrics") for _ in range(20)] == [200] * 20
+    assert opened() <= before + 1
 
 
 @pytest.mark.parametrize("in_role", ["gateway"], indirect=True)
