@@ -124,8 +124,6 @@ def open_books(server: Server, upstream: Upstream, *, script: str = "", room: in
     integration = customer.integrate(f"{upstream.url}{script}/model/v1", provider="custom")
     budget = room * int(USD_PER_MILLION["output"] * CAP * NANOS_PER_USD / 10**6)
     with server.django():
-        rates = {name: Decimal(rate.numerator) / rate.denominator for name, rate in USD_PER_MILLION.items()}
-        set_price(provider="custom", model=MODEL, rates=rates, starts_at=timezone.now())
         now = timezone.now()
         key = customer.tenant.gateway_keys.get()
         many = 10**9
@@ -140,8 +138,11 @@ def open_books(server: Server, upstream: Upstream, *, script: str = "", room: in
     return Books(customer, upstream, budget)
 
 
-def watch(server: Server) -> None:
-    """Have the database itself look at every admission that commits."""
+def prepare(server: Server) -> None:
+    """Give the races' model its price, and have the database itself look at every admission that commits."""
+    rates = {name: Decimal(rate.numerator) / rate.denominator for name, rate in USD_PER_MILLION.items()}
+    with server.django():
+        set_price(provider="custom", model=MODEL, rates=rates, starts_at=timezone.now())
     server.rows(WATCH)
 
 

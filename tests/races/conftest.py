@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.races.books import watch
+from tests.races.books import prepare
 from tests.servers import Server, Servers
 from tests.upstream import Upstream
 
@@ -20,5 +20,5 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
 def crew(servers: Servers, upstream: Upstream) -> Iterator[Server]:
     """Three workers behind one port, and the database that looks at every admission."""
     with servers.serving(workers=3, upstreams=[upstream]) as made:
-        watch(made)
+        prepare(made)
         yield made

@@ -2,10 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
+
+
+async def pause() -> None:
+    """Wait for a worker to come by of itself."""
+    await asyncio.sleep(POLL_SECONDS)
 
 
 class Strikes:
@@ -36,11 +42,11 @@ class Strikes:
         for path in self.folder.glob(f"{point}.*"):
             path.unlink()
 
-    async def strike(self, point: str, how: str = "kill") -> int:
-        """Order a fault and wait until a worker was struck; its process id."""
+    async def strike(self, point: str, how: str = "kill", *, nudge: Callable[[], Awaitable[object]] = pause) -> int:
+        """Order a fault and wait until a worker was struck; its process id. `nudge` makes workers come by."""
         self.order(point, how)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (pid := self.struck(point)) is None:
             assert time.monotonic() < deadline, f"no worker came by {point}"
-            await asyncio.sleep(POLL_SECONDS)
+            await nudge()
         return pid

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from tests.races.books import Books, open_books, watch
+from tests.races.books import Books, open_books, prepare
 from tests.races.clients import Told
 from tests.races.strikes import Strikes
 from tests.servers import Servers
@@ -45,7 +45,7 @@ def test_whoever_stands_still_with_a_locked_window_is_not_waited_for_in_vain(
 ) -> None:
     strikes = Strikes(tmp_path / "strikes")
     with servers.serving(workers=3, upstreams=[upstream], **strikes.variables) as server:
-        watch(server)
+        prepare(server)
         for point in STOP_POINTS:
             books = open_books(server, upstream, room=10**6)
             before, others = asyncio.run(stop_and_call(books, strikes, point))

@@ -21,7 +21,7 @@ from config.postgres.places import Place
 from config.settings import database
 from config.startup import prepare_database
 from tests.config.houses import server_pid
-from tests.races.books import Books, open_books, watch
+from tests.races.books import Books, open_books, prepare
 from tests.races.clients import Crowd, Told
 from tests.servers import Database, Server
 from tests.upstream import Upstream
@@ -108,7 +108,7 @@ def test_a_crash_of_the_store_loses_nothing_and_passes(
     server = Server(own, tmp_path / "log", workers=2, upstreams=[upstream], variables=QUICK)
     try:
         server.start()
-        watch(server)
+        prepare(server)
         books = open_books(server, upstream, script="/delay/20", room=10**6)
         told = asyncio.run(crash_under_load(books, url, project))
         with suppress(psycopg.OperationalError):
