@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects.counts import Tally, is_count, kept_raw, size_of_text, word
+from proxy.dialects.counts import MAX_COUNT, MAX_PARTS, OTHER, Tally, is_count, kept_raw, size_of_text, word
 from proxy.dialects.decoding import UNREADABLE, decoder
 from proxy.dialects.openai import error_of
 from telemetry.usage import Reading, SubUsage, Usage
@@ -42,6 +42,8 @@ _content = decoder(_Content)
 _SUMMANDS = frozenset({"input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"})
 # The parts of a message that the top-level counts already hold.
 _INSIDE = frozenset({"message", "fallback_message"})
+# Work that was done and cannot be counted: no price makes anything of it, so its call has no known cost.
+_UNCOUNTED = SubUsage(kind=OTHER, model=OTHER, usage=Usage(None, None))
 
 
 class MessagesAnswer:
@@ -156,6 +158,9 @@ def anthropic_usage(raw: Mapping[str, Any], flags: list[str], *, output_known: b
         writes = sum(by_ttl.total(f"ephemeral_{ttl}_input_tokens") or 0 for ttl in ("5m", "1h"))
     if not _SUMMANDS.isdisjoint(flag.removeprefix("absurd_") for flag in flags):
         plain = None
+    if plain is not None and plain + reads + writes > MAX_COUNT:
+        tally.note("absurd_input_total")
+        plain = None
     written_1h = by_ttl.part("ephemeral_1h_input_tokens", writes)
     return Usage(
         input_total=None if plain is None else plain + reads + writes,
@@ -177,19 +182,30 @@ def anthropic_usage(raw: Mapping[str, Any], flags: list[str], *, output_known: b
 def _beside(raw: Mapping[str, Any], tally: Tally) -> tuple[SubUsage, ...]:
     """Iterations that the top-level counts leave out. An unknown kind counts as such: too much beats too little."""
     parts: list[SubUsage] = []
+    tokens = 0
     for entry in _iterations(raw):
         kind = word(entry.get("type")) or "unknown"
         if kind == "fallback_message":
             tally.note("fallback_served")
         if kind in _INSIDE:
             continue
+        if len(parts) == MAX_PARTS:
+            tally.note("too_many_iterations")
+            return (*parts, _UNCOUNTED)
         counts = {name: value for name, value in entry.items() if name != "iterations"}
         flags: list[str] = []
         usage = anthropic_usage(counts, flags)
         for flag in flags:
             tally.note(flag)
-        if usage is not None:
-            parts.append(SubUsage(kind=kind, model=word(entry.get("model")), usage=usage))
+        if usage is None:
+            # One that names no count has none; one whose counts are absurd has some.
+            parts.extend([_UNCOUNTED] if flags else [])
+            continue
+        tokens += (usage.input_total or 0) + (usage.output_total or 0)
+        if tokens > MAX_COUNT:
+            tally.note("absurd_iterations")
+            return (*parts, _UNCOUNTED)
+        parts.append(SubUsage(kind=kind, model=word(entry.get("model")), usage=usage))
     return tuple(parts)
 
 

@@ -4,13 +4,12 @@ Sources: the OpenAI API reference; recorded traffic, also of compatible servers.
 written tokens, `completion_tokens` includes reasoning, and the total is their sum.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from proxy.dialects.counts import Tally, kept_raw, size_of_text, word
+from proxy.dialects.counts import Tally, by_kind, is_count, kept_raw, prose, size_of_text, word
 from proxy.dialects.decoding import UNREADABLE, decoder
 from telemetry.usage import Reading, Usage
 
@@ -222,9 +221,10 @@ def error_of(error: Any, code: Any = None) -> tuple[str | None, str | None]:
     """Give code and message of an error, be it an object or, on some servers, a text beside its code."""
     if type(error) is dict:
         named = error.get("code") or error.get("type")
-        return word(str(named)) if named else "error", word(error.get("message"))
+        code = str(named) if is_count(named) else named
+        return word(code or None) or "error", prose(error.get("message"))
     if type(error) is str and error:
-        return word(code) or "error", word(error)
+        return word(code) or "error", prose(error)
     return None, None
 
 
@@ -252,7 +252,15 @@ def _cached(tally: Tally, inputs: Tally, taken: int | None) -> int:
 
 
 def _tool_requests(response: _Response, flags: list[str]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
+    counts = by_kind((kind, 1) for kind in _tool_calls(response))
+    usage = Tally(response.tool_usage if type(response.tool_usage) is dict else {}, flags)
+    searches = usage.nested("web_search").total("num_requests")
+    if searches:
+        counts["web_search"] = searches
+    return counts
+
+
+def _tool_calls(response: _Response) -> Iterator[str]:
     for item in response.output if type(response.output) is list else ():
         kind = item.get("type") if type(item) is dict else None
         if type(kind) is not str or not kind.endswith("_call") or kind in _CLIENT_CALLS:
@@ -263,9 +271,4 @@ def _tool_requests(response: _Response, flags: list[str]) -> dict[str, int]:
         # Only a search is charged; opening a page and looking in it are steps of the same search.
         if name == "web_search" and step in ("open_page", "find_in_page"):
             name = f"{name}_{step}"
-        counts[name[:64]] += 1
-    usage = Tally(response.tool_usage if type(response.tool_usage) is dict else {}, flags)
-    searches = usage.nested("web_search").total("num_requests")
-    if searches:
-        counts["web_search"] = searches
-    return dict(counts)
+        yield name

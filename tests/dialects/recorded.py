@@ -44,7 +44,12 @@ def differences(usage: Usage | None, expected: Mapping[str, Any] | None) -> dict
     if usage is None:
         return dict(expected)
     said = {name: _said(usage, name) for name in expected if name not in _NOT_CLASSES}
-    return {name: (value, expected[name]) for name, value in said.items() if value != expected[name]}
+    return {name: (value, expected[name]) for name, value in said.items() if value != _kept(expected[name])}
+
+
+def _kept(word: Any) -> Any:
+    """What becomes of a word: the recordings hold `<PLACEHOLDERS>` where a secret stood, which no label may be."""
+    return "other" if isinstance(word, str) and word.startswith("<") else word
 
 
 def _said(usage: Usage, name: str) -> Any:
