@@ -90,6 +90,5 @@ class Reading(msgspec.Struct, frozen=True):
     """UTF-8 bytes of generated text seen, for an estimate where the count is missing."""
     raw: Mapping[str, Any] | None = None
     """The provider's usage object, unchanged."""
-    response_id: str | None = None
     flags: tuple[str, ...] = ()
     """What kept the answer from being read in full, for example `absurd_prompt_tokens` or `event_too_large`."""

@@ -17,8 +17,6 @@ from telemetry.usage import Reading, SubUsage, Usage
 
 
 class _Message(msgspec.Struct):
-    type: Any = None
-    id: Any = None
     model: Any = None
     usage: Any = None
     error: Any = None
@@ -102,7 +100,6 @@ class MessagesAnswer:
             error_message=message,
             output_chars=self._bytes,
             raw=kept_raw(self._usage),
-            response_id=word(self._message.id),
             flags=() if usage else tuple(flags),
         )
 

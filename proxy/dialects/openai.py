@@ -17,7 +17,6 @@ from telemetry.usage import Reading, Usage
 class _Chat(msgspec.Struct):
     """A body or a chunk of chat completions, completions or embeddings."""
 
-    id: Any = None
     model: Any = None
     choices: Any = None
     usage: Any = None
@@ -27,7 +26,6 @@ class _Chat(msgspec.Struct):
 
 
 class _Response(msgspec.Struct):
-    id: Any = None
     model: Any = None
     status: Any = None
     usage: Any = None
@@ -105,13 +103,12 @@ class ChatAnswer:
             error_message=message,
             output_chars=self._bytes,
             raw=kept_raw(last.usage),
-            response_id=word(last.id),
             flags=() if usage else tuple(flags),
         )
 
     def _take(self, chunk: _Chat) -> None:
         last = self._last
-        for name in ("id", "model", "usage", "service_tier", "error", "code"):
+        for name in ("model", "usage", "service_tier", "error", "code"):
             value = getattr(chunk, name)
             if value is not None:
                 setattr(last, name, value)
@@ -173,7 +170,6 @@ class ResponsesAnswer:
             error_message=message,
             output_chars=self._bytes,
             raw=kept_raw(response.usage),
-            response_id=word(response.id),
             flags=() if usage else tuple(flags),
         )
 

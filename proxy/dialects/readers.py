@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 _HEAD_BYTES = 4 * 1024
 _TAIL_BYTES = 64 * 1024
 _TRIES = 16
-_LAST_MEMBER = re.compile(rb'"(?:model|usage|service_tier|id)"\s*:')
+_LAST_MEMBER = re.compile(rb'"(?:model|usage|service_tier)"\s*:')
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
