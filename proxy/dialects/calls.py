@@ -24,6 +24,8 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True):
     text_bytes: int = 0
     """Bytes of everything in the body but media: no text has more tokens than UTF-8 bytes."""
     images: int = 0
+    media: frozenset[str] = frozenset()
+    """Classes of tokens other than text, in the input or wanted of the output: `input_image`, `output_audio`, …"""
     input_bound: int = 0
     """Proven upper bound of the input, as long as `unbounded` is empty."""
     input_estimate: int = 0
@@ -39,32 +41,33 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True):
     inference_geo: str | None = None
     inject_usage: bool = False
     """The stream reports usage only if the gateway asks for it, as the client did not."""
-    end_user: str | None = None
 
 
-_COMMON = frozenset({"model", "stream", "service_tier", "tools"})
+_COMMON = frozenset({"model", "stream", "service_tier", "tools", "plugins", "models"})
 _NAMES: dict[str, frozenset[str]] = {
     "chat.completions": _COMMON
-    | {"messages", "max_tokens", "max_completion_tokens", "n", "stream_options", "user", "safety_identifier"}
-    | {"web_search_options", "plugins", "models", "search_parameters", "prediction", "functions"}
-    | {"prompt_cache_options"},
+    | {"messages", "max_tokens", "max_completion_tokens", "n", "stream_options", "modalities", "audio"}
+    | {"web_search_options", "search_parameters", "prediction", "functions", "prompt_cache_options"},
     "responses": _COMMON
     | {"input", "max_output_tokens", "background", "prompt", "previous_response_id", "conversation"}
-    | {"context_management", "user", "safety_identifier", "prompt_cache_options"},
-    "completions": _COMMON | {"prompt", "max_tokens", "n", "best_of", "stream_options", "user"},
-    "embeddings": frozenset({"model", "input", "user"}),
+    | {"context_management", "modalities", "audio", "prompt_cache_options"},
+    "completions": _COMMON | {"prompt", "max_tokens", "n", "best_of", "stream_options"},
+    "embeddings": frozenset({"model", "input"}),
     "messages": _COMMON
-    | {"messages", "system", "max_tokens", "metadata", "speed", "inference_geo", "cache_control"}
+    | {"messages", "system", "max_tokens", "speed", "inference_geo", "cache_control"}
     | {"mcp_servers", "container", "fallbacks", "fallback_credit_token", "billing_policy", "thread"}
     | {"compaction", "context_management"},
     "count_tokens": frozenset({"model"}),
 }
+# OpenRouter takes both on every wire: tools with fees, and other models to answer at their own price.
+_ROUTED = ("plugins", "models")
 _REFUSED = {
-    "chat.completions": ("web_search_options", "plugins", "models", "search_parameters"),
+    "chat.completions": ("web_search_options", "search_parameters", *_ROUTED),
     # A stored prompt may bring tools of its own.
-    "responses": ("prompt",),
+    "responses": ("prompt", *_ROUTED),
+    "completions": _ROUTED,
     # Fallbacks and credits change which model is billed at which rate, after the call was admitted.
-    "messages": ("mcp_servers", "container", "fallbacks", "fallback_credit_token"),
+    "messages": ("mcp_servers", "container", "fallbacks", "fallback_credit_token", *_ROUTED),
 }
 _UNBOUNDED = {
     # A rejected prediction is billed beyond the output cap.
@@ -74,8 +77,11 @@ _UNBOUNDED = {
 }
 # An empty object is not nothing: it switches a feature on with its defaults.
 _NOTHING: tuple[Any, ...] = (None, False, [])
-# These models search the web in every call, for a fee that no answer states.
-_SEARCHES = re.compile(r"(gpt|o\d).*-search-(preview|api)")
+# These models search the web in every call, for a fee that no answer states. OpenRouter's suffix makes any model one;
+# in the name of a fine-tuned model the word is the owner's own.
+_SEARCHES = re.compile(r"(?:gpt|o\d).*-search-(?:preview|api)|(?!ft:).*:online(?::|$)", re.IGNORECASE | re.DOTALL)
+_TEXT_ALONE: frozenset[str] = frozenset()
+_WANTED = {"audio": "output_audio", "image": "output_image"}
 _MOST_CHOICES = 128
 # Beyond every model's output; keeps amounts within what the ledger can store.
 _LARGEST_CAP = 10_000_000
@@ -119,6 +125,7 @@ def read_request(endpoint: Endpoint, body: bytes) -> CallRequest:
         choices=_choices(endpoint, asked),
         text_bytes=text_bytes,
         images=found.images,
+        media=_media(asked, found),
         input_bound=_input_bound(endpoint, asked, model, text_bytes, found),
         input_estimate=text_bytes // _BYTES_PER_TOKEN + found.images * _TYPICAL_IMAGE + found.audio_bytes // 400 + 1,
         unbounded=tuple(found.unbounded),
@@ -128,7 +135,6 @@ def read_request(endpoint: Endpoint, body: bytes) -> CallRequest:
         speed=text(asked, "speed") if endpoint.name == "messages" else None,
         inference_geo=text(asked, "inference_geo") if endpoint.name == "messages" else None,
         inject_usage=stream and not endpoint.reports_stream_usage and not _asks_for_usage(asked),
-        end_user=_end_user(endpoint, asked),
     )
 
 
@@ -147,7 +153,7 @@ def _look_for_refusals(endpoint: Endpoint, asked: dict[str, Any], model: str, fo
     for name in _UNBOUNDED.get(endpoint.name, ()):
         if asked.get(name) not in _NOTHING:
             found.open_ended(name)
-    if endpoint.name == "chat.completions" and _SEARCHES.match(model):
+    if endpoint.generates and _SEARCHES.match(model):
         found.refuse("model: built-in web search")
     tools = asked.get("tools")
     tool = server_tool(tools) if endpoint.dialect is Dialect.ANTHROPIC else hosted_tool(tools)
@@ -170,6 +176,22 @@ def _look_at_anthropic(asked: dict[str, Any], found: Content) -> None:
         # Clearing only takes away; anything else, such as compaction, reads the context once more.
         if type(kind) is not str or not kind.startswith("clear_"):
             found.open_ended("context_management")
+
+
+def _media(asked: dict[str, Any], found: Content) -> frozenset[str]:
+    modalities, speech = asked.get("modalities"), asked.get("audio")
+    if not (found.images or found.audio or modalities or speech is not None):
+        return _TEXT_ALONE
+    wanted = modalities if type(modalities) is list else [modalities]
+    media = {_WANTED[word] for word in wanted if type(word) is str and word in _WANTED}
+    # Some servers take a voice for the wish to hear it.
+    if speech is not None:
+        media.add("output_audio")
+    if found.images:
+        media.add("input_image")
+    if found.audio:
+        media.add("input_audio")
+    return frozenset(media)
 
 
 def _output_cap(endpoint: Endpoint, asked: dict[str, Any]) -> int | None:
@@ -230,12 +252,3 @@ def _cache_ttl(endpoint: Endpoint, compact: bytes) -> str | None:
 def _asks_for_usage(asked: dict[str, Any]) -> bool:
     options = asked.get("stream_options")
     return type(options) is dict and options.get("include_usage") is True
-
-
-def _end_user(endpoint: Endpoint, asked: dict[str, Any]) -> str | None:
-    if endpoint.dialect is Dialect.ANTHROPIC:
-        metadata = asked.get("metadata")
-        user = metadata.get("user_id") if type(metadata) is dict else None
-    else:
-        user = asked.get("safety_identifier") or asked.get("user")
-    return user if type(user) is str else None

@@ -11,6 +11,8 @@ class Content:
     """Findings in the messages of one request."""
 
     images: int = 0
+    audio: bool = False
+    """There is something to hear, be it of known length or not."""
     audio_bytes: int = 0
     """Length of base64 audio."""
     hidden_bytes: int = 0
@@ -80,6 +82,7 @@ def _note(part: dict[str, Any], name: str, found: Content) -> None:
     if type(part.get("source")) is dict:
         _note_source(part, part["source"], name, found)
     if type(part.get("audio")) is dict:
+        found.audio = True
         found.open_ended(f"{name}.audio")
     kind = part.get("type")
     if kind == "item_reference" or (kind is None and "role" not in part and "id" in part):
@@ -101,6 +104,8 @@ def _note_url(value: Any, key: str, name: str, found: Content) -> None:
         _hide(url, found)
     if key == "image_url":
         found.images += 1
+    elif key == "audio_url":
+        found.audio = True
     if key != "image_url" or not inline:
         found.open_ended(f"{name}.{key}")
 
@@ -112,6 +117,7 @@ def _note_file(data: Any, name: str, found: Content) -> None:
 
 
 def _note_audio(audio: dict[str, Any], found: Content) -> None:
+    found.audio = True
     data = audio.get("data")
     if type(data) is str:
         found.audio_bytes += len(data)

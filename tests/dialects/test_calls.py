@@ -1,8 +1,9 @@
 import json
+from collections.abc import Callable
 
 import pytest
 
-from proxy.dialects import read_request
+from proxy.dialects import CallRequest, read_request
 from tests.dialects.requests import CHAT, MESSAGES, chat, encoded, endpoint, messages, responses
 
 PICTURE = "data:image/png;base64," + "iVBOR" * 20_000
@@ -13,9 +14,9 @@ def part(**fields: object) -> list[dict[str, object]]:
 
 
 def test_what_the_limits_need_is_read() -> None:
-    request = chat(stream=True, max_completion_tokens=100, n=3, service_tier="flex", user="alice")
+    request = chat(stream=True, max_completion_tokens=100, n=3, service_tier="flex")
     assert (request.model, request.stream, request.output_cap, request.choices) == ("gpt-harbour", True, 100, 3)
-    assert (request.service_tier, request.end_user, request.inject_usage) == ("flex", "alice", True)
+    assert (request.service_tier, request.inject_usage) == ("flex", True)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,31 @@ def test_speech_counts_by_its_length() -> None:
     assert 2_500 <= chat(messages=audio).input_bound < 5_000
 
 
+SPEECH = part(type="input_audio", input_audio={"data": "UklG", "format": "wav"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "media"),
+    [
+        ({}, set()),
+        ({"modalities": ["text"]}, set()),
+        ({"modalities": [None, {}, 5]}, set()),
+        ({"modalities": ["text", "audio"]}, {"output_audio"}),
+        ({"modalities": "audio"}, {"output_audio"}),
+        ({"modalities": ["image", "text"]}, {"output_image"}),
+        ({"audio": {"voice": "ash", "format": "wav"}}, {"output_audio"}),
+        ({"messages": SPEECH}, {"input_audio"}),
+        ({"messages": part(type="input_audio", input_audio={"data": None})}, {"input_audio"}),
+        ({"messages": part(type="audio_url", audio_url={"url": "https://host/a.wav"})}, {"input_audio"}),
+        ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, {"input_audio"}),
+        ({"messages": part(type="image_url", image_url={"url": PICTURE})}, {"input_image"}),
+        ({"messages": SPEECH, "modalities": ["audio"]}, {"input_audio", "output_audio"}),
+    ],
+)
+def test_what_is_not_text_is_named_by_its_class(fields: dict[str, object], media: set[str]) -> None:
+    assert chat(**fields).media == media
+
+
 @pytest.mark.parametrize(
     ("content", "name"),
     [
@@ -157,6 +183,8 @@ def test_what_responses_cannot_meter_is_refused_by_name(fields: dict[str, object
         ({"web_search_options": {}}, "web_search_options"),
         ({"plugins": [{"id": "web"}]}, "plugins"),
         ({"model": "gpt-4o-search-preview"}, "model: built-in web search"),
+        ({"model": "openai/gpt-4o:online"}, "model: built-in web search"),
+        ({"model": "openai/gpt-4o:ONLINE:free"}, "model: built-in web search"),
         ({"messages": part(type="file", file={"file_id": "file-1"})}, "messages.file.file_id"),
     ],
 )
@@ -179,6 +207,15 @@ def test_what_chat_cannot_meter_is_refused_by_name(fields: dict[str, object], na
 )
 def test_what_messages_cannot_meter_is_refused_by_name(fields: dict[str, object], name: str) -> None:
     assert messages(**fields).refused == name
+
+
+@pytest.mark.parametrize("asks", [chat, responses, messages])
+def test_no_wire_reaches_what_a_router_charges_beside_the_tokens(asks: Callable[..., CallRequest]) -> None:
+    assert asks(model="openai/gpt-4o:online").refused == "model: built-in web search"
+    assert asks(plugins=[{"id": "web"}]).refused == "plugins"
+    assert asks(models=["dear/model"]).refused == "models"
+    assert asks(model="ft:gpt-4o-mini:harbour:online:abc", plugins=[], models=None).refused is None
+    assert asks(model="org/online-model").refused is None
 
 
 def test_tools_that_run_at_the_client_are_carried() -> None:
