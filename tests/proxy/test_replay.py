@@ -126,8 +126,10 @@ def _unlike_the_book(each: Replayed, prices: bills.Prices) -> Iterator[str]:
 
 def test_most_recordings_have_a_price(customer: Customer, upstream: Upstream) -> None:
     """What is compared to nothing proves nothing."""
+    if wire_folder() is None:
+        pytest.skip("no recordings: our own samples name models of no provider")
     chosen = [each for each in CARRIED["openai"] if each.recording.expected_usage and not each.recording.is_stream]
     customer.integrate(upstream.url, provider="openai")
     rows = [each.row for each in run(customer, chosen, slices="whole")]
     priced = sum(row is not None and row["cost_status"] == "priced" for row in rows)
-    assert priced > (len(rows) // 2 if wire_folder() else 0)
+    assert priced > len(rows) // 2
