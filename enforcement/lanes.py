@@ -1,6 +1,5 @@
 """Group commit: whatever is pending shares the next transaction, so the cost of a call falls as load rises."""
 
-import logging
 import select
 import threading
 import time
@@ -12,12 +11,9 @@ import psycopg
 
 from enforcement.locks import LANE_OPTIONS
 
-logger = logging.getLogger(__name__)
-
 Item = TypeVar("Item")
 
 LARGEST_BATCH = 256
-RECONNECT_SECONDS = 0.2
 
 
 def connect(url: str, name: str) -> psycopg.Connection[Any]:
