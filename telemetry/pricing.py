@@ -106,55 +106,51 @@ def cost_of(usage: Usage, price: ModelPrice | None, *, price_for: PriceFor | Non
     return Cost(_half_even(attos), tuple(lines), "priced", version)
 
 
-def bound_of(
-    price: ModelPrice,
-    *,
-    input_tokens: int,
-    output_tokens: int,
-    asked: Asked = PLAIN,
-    tool_requests: Mapping[str, int] = _NOTHING,
-) -> int | None:
-    """The most nano-USD that a call within these token counts can cost, rounded up. `None`: unknown.
+class CostBound(msgspec.Struct, frozen=True):
+    """The most that calls of one request can cost, as a function of their output: exact, in atto-USD.
 
-    It holds for answers served in the standard way or the way `asked` names. Where the provider's account
+    It holds for answers served in the standard way or the way the request asks for. Where the provider's account
     settings choose the tier or the geography of a request that names none, ask for `auto`.
     """
-    if price.free:
-        return 0
-    ceiling = _ceiling(ceilings_for(price, asked), input_tokens)
-    attos = _base_attos(price, ceiling, input_tokens, tool_requests)
-    if attos is None:
-        return None
-    if output_tokens:
-        if ceiling.per_output is None:
+
+    base: int
+    """What does not depend on the output."""
+    per_output: int | None
+    """Per token of output. `None`: unknown, so that only a call without output has a bound."""
+
+    def nanos(self, output_tokens: int) -> int | None:
+        """Nano-USD at that much output, rounded up. `None`: unknown."""
+        if not output_tokens:
+            return -(-self.base // ATTOS_PER_NANO)
+        if self.per_output is None:
             return None
-        attos += output_tokens * ceiling.per_output
-    return -(-attos // ATTOS_PER_NANO)
+        return -(-(self.base + output_tokens * self.per_output) // ATTOS_PER_NANO)
+
+    def output_within(self, budget_nanos: int, *, at_most: int) -> int | None:
+        """The largest output, up to `at_most` tokens, whose bound fits into `budget_nanos`.
+
+        0 when not even the input leaves room for one token of output; `None` when the bound is unknown.
+        """
+        if self.per_output is None:
+            return None
+        left = budget_nanos * ATTOS_PER_NANO - self.base
+        if left < 0:
+            return 0
+        return min(at_most, left // self.per_output) if self.per_output else at_most
 
 
-def affordable_output(
-    price: ModelPrice,
-    *,
-    budget_nanos: int,
-    input_tokens: int,
-    at_most: int,
-    asked: Asked = PLAIN,
-    tool_requests: Mapping[str, int] = _NOTHING,
-) -> int | None:
-    """The largest output, up to `at_most` tokens, whose bound fits into `budget_nanos`.
+_FREE_OF_CHARGE = CostBound(0, 0)
 
-    0 when not even the input leaves room for one token of output; `None` when the bound is unknown.
-    """
+
+def bound_of(
+    price: ModelPrice, *, input_tokens: int, asked: Asked = PLAIN, tool_requests: Mapping[str, int] = _NOTHING
+) -> CostBound | None:
+    """The most that a call with at most `input_tokens` can cost. `None`: unknown."""
     if price.free:
-        return at_most
+        return _FREE_OF_CHARGE
     ceiling = _ceiling(ceilings_for(price, asked), input_tokens)
-    attos = _base_attos(price, ceiling, input_tokens, tool_requests)
-    if attos is None or ceiling.per_output is None:
-        return None
-    left = budget_nanos * ATTOS_PER_NANO - attos
-    if left < 0:
-        return 0
-    return min(at_most, left // ceiling.per_output) if ceiling.per_output else at_most
+    base = _base_attos(price, ceiling, input_tokens, tool_requests)
+    return None if base is None else CostBound(base, ceiling.per_output)
 
 
 def _charge(

@@ -13,9 +13,10 @@ from genai_prices.data import providers as bundled_providers
 from telemetry.price_book import BookEntry, BookVersion, PriceBook
 from telemetry.price_rules import Rule
 from telemetry.price_seed import compile_seed
-from telemetry.pricing import Cost, bound_of, cost_of
+from telemetry.pricing import Cost, cost_of
 from telemetry.rates import Asked, ModelPrice
 from telemetry.usage import Usage
+from tests.telemetry.bounds import most_nanos
 
 ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -283,18 +284,18 @@ def test_a_tool_that_costs_only_tokens_is_priced_and_one_with_an_unknown_fee_is_
 
 def test_models_that_write_caches_unasked_are_bounded_by_the_write_rate() -> None:
     sol, older = (price_now("openai", model) for model in ("gpt-5.6-sol", "gpt-5.2"))
-    assert bound_of(sol, input_tokens=1000, output_tokens=0) == 5_000_000
-    assert bound_of(older, input_tokens=1000, output_tokens=0) == 1_750_000
+    assert most_nanos(sol, input_tokens=1000, output_tokens=0) == 5_000_000
+    assert most_nanos(older, input_tokens=1000, output_tokens=0) == 1_750_000
     claude = price_now("anthropic", "claude-opus-5")
-    assert bound_of(claude, input_tokens=1000, output_tokens=0) == 5_000_000
+    assert most_nanos(claude, input_tokens=1000, output_tokens=0) == 5_000_000
     asked = Asked(cache_ttl="1h", speed="fast", inference_geo="us")
-    assert bound_of(claude, input_tokens=1000, output_tokens=0, asked=asked) == 22_000_000
+    assert most_nanos(claude, input_tokens=1000, output_tokens=0, asked=asked) == 22_000_000
 
 
 def test_the_sandbox_has_real_prices() -> None:
     for model, bound in [("sandbox-small", 750_000), ("sandbox-large", 12_500_000)]:
         price = price_now("sandbox", model)
-        assert bound_of(price, input_tokens=1000, output_tokens=1000) == bound
+        assert most_nanos(price, input_tokens=1000, output_tokens=1000) == bound
         assert None not in (price.max_output_tokens, price.context_window)
     assert cost_of(Usage(1000, None), BOOK.find("sandbox", "sandbox-embedding", NOW)).nanos == 20_000
     assert BOOK.find("sandbox", "gpt-5", NOW) is None

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from telemetry import pricing
-from telemetry.pricing import affordable_output, bound_of, cost_of
+from telemetry.pricing import cost_of
 from telemetry.rates import Asked, BadPrice, ModelPrice, Rate, Variant
 from telemetry.usage import SubUsage, Usage
+from tests.telemetry.bounds import affordable_output, most_nanos
 
 
 def price_of(**changes: Any) -> ModelPrice:
@@ -62,7 +63,7 @@ def test_rounding_happens_once_per_call_and_not_per_line() -> None:
 
 def test_a_bound_rounds_up() -> None:
     price = price_of(rates=rates_of(input="0.0001", output="1"))
-    assert bound_of(price, input_tokens=1, output_tokens=0) == 1
+    assert most_nanos(price, input_tokens=1, output_tokens=0) == 1
 
 
 def test_a_call_without_a_price_is_unpriced_and_not_free() -> None:
@@ -77,7 +78,7 @@ def test_a_call_without_a_price_is_unpriced_and_not_free() -> None:
 
 def test_a_price_without_any_rate_leaves_even_an_empty_call_unpriced() -> None:
     assert cost_of(Usage(0, 0), price_of(rates={})).status == "unpriced"
-    assert bound_of(price_of(rates={}), input_tokens=1, output_tokens=1) is None
+    assert most_nanos(price_of(rates={}), input_tokens=1, output_tokens=1) is None
 
 
 def test_a_call_that_used_nothing_costs_nothing_and_is_priced() -> None:
@@ -88,7 +89,7 @@ def test_a_model_known_to_be_free_is_free() -> None:
     price = price_of(rates={}, free=True)
     cost = cost_of(Usage(5, None, service_tier="odd"), price)
     assert (cost.nanos, cost.status, cost.lines[0].rate) == (0, "free", "0")
-    assert bound_of(price, input_tokens=9, output_tokens=9) == 0
+    assert most_nanos(price, input_tokens=9, output_tokens=9) == 0
     assert affordable_output(price, budget_nanos=0, input_tokens=9, at_most=7) == 7
 
 
@@ -99,7 +100,7 @@ def test_an_unknown_total_makes_the_cost_unknown(usage: Usage) -> None:
 
 def test_embeddings_need_no_output_total() -> None:
     assert cost_of(Usage(1000, None), price_of(rates=rates_of(input="0.02"))).nanos == 20_000
-    assert bound_of(price_of(rates=rates_of(input="0.02")), input_tokens=1000, output_tokens=0) == 20_000
+    assert most_nanos(price_of(rates=rates_of(input="0.02")), input_tokens=1000, output_tokens=0) == 20_000
 
 
 @pytest.mark.parametrize("name", ["input_audio", "output_audio"])
@@ -108,7 +109,7 @@ def test_audio_without_an_own_rate_is_unpriced(name: str) -> None:
     usage = Usage(10, 10, **audio)
     assert cost_of(usage, price_of()).nanos is None
     asked = Asked(media=frozenset({name}))
-    assert bound_of(price_of(), input_tokens=10, output_tokens=10, asked=asked) is None
+    assert most_nanos(price_of(), input_tokens=10, output_tokens=10, asked=asked) is None
 
 
 def test_cached_images_and_reasoning_without_own_rates_cost_the_plain_rate() -> None:
@@ -121,7 +122,7 @@ def test_a_long_lived_cache_write_is_unpriced_where_only_the_short_ones_rate_is_
     assert cost_of(Usage(10, 0, cache_write=10, cache_write_30m=10), price).nanos == 25_000
     assert cost_of(Usage(10, 0, cache_write=10, cache_write_12h=10), price).nanos is None
     asked = Asked(cache_ttl="12h")
-    assert bound_of(price, input_tokens=10, output_tokens=0, asked=asked) is None
+    assert most_nanos(price, input_tokens=10, output_tokens=0, asked=asked) is None
 
 
 def test_all_tokens_of_a_call_above_the_cliff_cost_the_higher_rate() -> None:
@@ -129,12 +130,12 @@ def test_all_tokens_of_a_call_above_the_cliff_cost_the_higher_rate() -> None:
     price = price_of(rates=rates)
     assert cost_of(Usage(200, 100), price).nanos == 300_000
     assert cost_of(Usage(201, 100), price).nanos == 602_000
-    assert bound_of(price, input_tokens=201, output_tokens=100) == 602_000
+    assert most_nanos(price, input_tokens=201, output_tokens=100) == 602_000
 
 
 def test_a_bound_counts_the_dearer_band_below_a_cheaper_one() -> None:
     rates = {name: Rate(Decimal(3), ((200, Decimal(1)),)) for name in ("input", "output")}
-    assert bound_of(price_of(rates=rates), input_tokens=201, output_tokens=0) == 603_000
+    assert most_nanos(price_of(rates=rates), input_tokens=201, output_tokens=0) == 603_000
 
 
 TIERED = price_of(
@@ -182,13 +183,13 @@ def test_the_way_a_call_was_served_moves_its_price(way: dict[str, Any], nanos: i
     ],
 )
 def test_a_bound_covers_the_standard_way_and_the_asked_one(asked: Asked, nanos: int) -> None:
-    assert bound_of(TIERED, input_tokens=1, output_tokens=0, asked=asked) == nanos
+    assert most_nanos(TIERED, input_tokens=1, output_tokens=0, asked=asked) == nanos
 
 
 def test_words_from_outside_do_not_pile_up() -> None:
     for number in range(1000):
         cost_of(Usage(1, 0, service_tier=f"tier-{number}"), TIERED)
-        bound_of(TIERED, input_tokens=1, output_tokens=0, asked=Asked(speed=f"speed-{number}"))
+        most_nanos(TIERED, input_tokens=1, output_tokens=0, asked=Asked(speed=f"speed-{number}"))
     assert len(TIERED.tables) <= 64
     assert len(TIERED.ceilings) <= 64
 
@@ -198,7 +199,7 @@ def test_a_bound_counts_cache_writes_that_the_request_or_the_provider_starts() -
 
     def bound(ttl: str | None, **changes: Any) -> int | None:
         price = price_of(rates=rates, **changes)
-        return bound_of(price, input_tokens=1, output_tokens=0, asked=Asked(cache_ttl=ttl))
+        return most_nanos(price, input_tokens=1, output_tokens=0, asked=Asked(cache_ttl=ttl))
 
     assert [bound(None), bound("5m"), bound("1h")] == [2000, 2500, 4000]
     assert bound(None, implicit_cache_writes=True) == 2500
@@ -211,7 +212,7 @@ def test_a_tool_request_costs_its_fee_and_an_unknown_one_is_unpriced() -> None:
     assert (cost.nanos, cost.lines[0].rate, len(cost.lines)) == (20_000_000, "0.01", 2)
     assert cost_of(Usage(0, 0, tool_requests={"web_search": 2, "shell": 1}), price).nanos is None
     shell = {"shell": 1}
-    assert bound_of(price, input_tokens=0, output_tokens=0, tool_requests=shell) is None
+    assert most_nanos(price, input_tokens=0, output_tokens=0, tool_requests=shell) is None
 
 
 def test_work_of_another_model_is_charged_at_that_models_price() -> None:

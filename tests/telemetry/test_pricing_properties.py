@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.pricing import affordable_output, bound_of, cost_of
+from telemetry.pricing import cost_of
 from telemetry.rates import Asked, ModelPrice, Rate, Variant
 from telemetry.usage import Usage
+from tests.telemetry.bounds import affordable_output, most_nanos
 
 LONG = 1000
 FAST = Asked(service_tier="flex", speed="fast")
@@ -194,7 +195,7 @@ def test_no_cost_within_the_bounded_tokens_is_above_the_bound(
 ) -> None:
     for usage in calls:
         cost = cost_of(usage, price)
-        bound = bound_of(
+        bound = most_nanos(
             price,
             input_tokens=known(usage.input_total) + more_input,
             output_tokens=known(usage.output_total) + more_output,
@@ -209,10 +210,10 @@ def test_no_cost_within_the_bounded_tokens_is_above_the_bound(
 @given(prices(), st.lists(st.tuples(tokens, tokens, tokens), min_size=20, max_size=20))
 def test_a_bound_never_falls_when_tokens_rise(price: ModelPrice, sizes: list[tuple[int, int, int]]) -> None:
     for size, output, more in sizes:
-        bound = known(bound_of(price, input_tokens=size, output_tokens=output, asked=FAST))
+        bound = known(most_nanos(price, input_tokens=size, output_tokens=output, asked=FAST))
         assert bound >= 0
-        assert bound <= known(bound_of(price, input_tokens=size + more, output_tokens=output, asked=FAST))
-        assert bound <= known(bound_of(price, input_tokens=size, output_tokens=output + more, asked=FAST))
+        assert bound <= known(most_nanos(price, input_tokens=size + more, output_tokens=output, asked=FAST))
+        assert bound <= known(most_nanos(price, input_tokens=size, output_tokens=output + more, asked=FAST))
 
 
 @settings(max_examples=50, deadline=None)
@@ -222,9 +223,9 @@ def test_the_affordable_output_is_the_largest_that_fits(price: ModelPrice, budge
         output = known(affordable_output(price, budget_nanos=budget, input_tokens=size, at_most=most))
         assert 0 <= output <= most
         if output:
-            assert known(bound_of(price, input_tokens=size, output_tokens=output)) <= budget
+            assert known(most_nanos(price, input_tokens=size, output_tokens=output)) <= budget
         if output < most:
-            assert known(bound_of(price, input_tokens=size, output_tokens=output + 1)) > budget
+            assert known(most_nanos(price, input_tokens=size, output_tokens=output + 1)) > budget
 
 
 @settings(max_examples=100, deadline=None)
