@@ -16,6 +16,44 @@ class HeadTooLarge(Exception):
     """The request line and headers together are larger than any client has reason to send."""
 
 
+class OneWrite:
+    """The transport of one answer: its head waits for the beginning of its body, so that both leave at once.
+
+    It waits only until the loop has run what is ready, so the head of a stream is not late.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport", "_waited")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._waited = False
+
+    def write(self, data: bytes) -> None:
+        if not self._waited:
+            self._waited = True
+            self._head = data
+            self._loop.call_soon(self._flush)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        else:
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads above `MOST_HEAD_BYTES` with 431, and closes connections whose head takes `HEAD_SECONDS`.
 
@@ -50,6 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._client.has_asked = False
         self.scope[CLIENT] = self._client  # type: ignore[literal-required]
         self._head_is_open, self._head_bytes = True, 0
 
@@ -61,6 +100,12 @@ class BoundedProtocol(HttpToolsProtocol):
             # The parser gives up and calls for the answer to a bad request.
             raise HeadTooLarge
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = OneWrite(self.transport, self.loop)  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        self._client.has_asked = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         if self._is_too_large:

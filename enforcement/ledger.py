@@ -14,13 +14,12 @@ from typing import Any, Protocol
 import psycopg
 
 from enforcement.admission import Admissions, Outcome, Refusable
-from enforcement.entries import Admission, Asking, Held, LedgerUnavailable, Settlement, Stale
+from enforcement.entries import Admission, Asking, Ended, Held, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
 from enforcement.presence import Presence
 from enforcement.settlement import RETRIED, settle
 from enforcement.sweeper import Sweeper
 from telemetry.announcements import DecisionFact, announce
-from telemetry.entries import clean
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class Ledger:
             announce=_announce_settled,
         )
         self._admit_lane: Lane[Pending] = Lane("admit", self._admit, self._not_admitted)
-        self._settle_lane: Lane[Settlement] = Lane(
+        self._settle_lane: Lane[Ended] = Lane(
             "settle", self._settle, self._not_settled, linger_seconds=SETTLE_LINGER_SECONDS
         )
 
@@ -130,9 +129,12 @@ class Ledger:
         self._admit_lane.put(Pending(asking, answer, is_patient))
         return await answer
 
-    def settle(self, settlement: Settlement) -> None:
+    def settle(self, ended: Ended | Settlement) -> None:
         """Write how a call ended. Returns at once; retried until it is durable or the process ends."""
-        self._settle_lane.put(Settlement(clean(settlement.usage), settlement.holds))
+        if isinstance(ended, Settlement):
+            usage = ended.usage
+            ended = Ended(ended.holds, lambda: usage)
+        self._settle_lane.put(ended)
 
     def flush(self, seconds: float = 10) -> bool:
         """Wait until every settlement given so far is durable; whether that came in time."""
@@ -206,7 +208,7 @@ class Ledger:
         if not claimed:
             return
         try:
-            settled = settle(connection, claimed)
+            settled = settle(connection, [ended.settlement() for ended in claimed])
         except BaseException:
             self._settle_lane.put_back(claimed)
             raise
@@ -220,10 +222,11 @@ class Ledger:
             self._sweeper.disown([pending.asking.call_id for pending in batch])
         self._deliver(partial(_resolve_unavailable, batch))
 
-    def _settle(self, batch: list[Settlement]) -> None:
-        _announce_settled(settle(self._settle_line.open(), batch))
+    def _settle(self, batch: list[Ended]) -> None:
+        settlements = [ended.settlement() for ended in batch]
+        _announce_settled(settle(self._settle_line.open(), settlements))
 
-    def _not_settled(self, batch: list[Settlement], error: Exception) -> None:
+    def _not_settled(self, batch: list[Ended], error: Exception) -> None:
         logger.warning("%d settlements will be repeated: %s", len(batch), type(error).__name__, exc_info=error)
         # While stopping too: the lane ends when it is empty, or when nobody waits for it any more.
         time.sleep(SETTLE_RETRY_SECONDS)

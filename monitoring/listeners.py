@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
@@ -35,7 +36,7 @@ def count_evidence(*, facts: Sequence[UsageFact | DecisionFact], **_: Any) -> No
 
 
 def _add_decision(fact: DecisionFact, sums: Sums) -> None:
-    whose = (str(fact.tenant_id), str(fact.integration_id) if fact.integration_id else UNKNOWN)
+    whose = _whose(fact.tenant_id.int, fact.integration_id.int if fact.integration_id else None)
     result = Result(fact.result)
     sums[metrics.DECISIONS, (*whose, result.value)] += 1
     sums[metrics.POLICY, (*whose, result.policy_result)] += 1
@@ -44,7 +45,7 @@ def _add_decision(fact: DecisionFact, sums: Sums) -> None:
 
 
 def _add_usage(fact: UsageFact, sums: Sums) -> None:
-    whose = (str(fact.tenant_id), str(fact.integration_id))
+    whose = _whose(fact.tenant_id.int, fact.integration_id.int)
     sums[metrics.QUALITIES, (*whose, fact.quality)] += 1
     sums[metrics.TOKENS, (*whose, "input")] += fact.tokens_in or 0
     sums[metrics.TOKENS, (*whose, "output")] += fact.tokens_out or 0
@@ -78,3 +79,8 @@ def _counter(metric: Counter, labels: tuple[str, ...]) -> Counter:
 @cache
 def _histogram(metric: Histogram, labels: tuple[str, ...]) -> Histogram:
     return metric.labels(*labels)
+
+
+@cache
+def _whose(tenant: int, integration: int | None) -> tuple[str, str]:
+    return str(UUID(int=tenant)), str(UUID(int=integration)) if integration is not None else UNKNOWN

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -15,12 +16,14 @@ CLIENT = "customhouse.client"
 
 
 class Client:
-    """The other end of a connection: whether it has left, and what to call when it does."""
+    """The other end of a connection: whether it has left, what to call when it does, and whether it said all."""
 
-    __slots__ = ("departures", "left")
+    __slots__ = ("departures", "has_asked", "left")
 
     def __init__(self) -> None:
         self.left = False
+        self.has_asked = False
+        """The whole request is here, so that nothing of it has to be waited for."""
         self.departures: set[Callable[[], None]] = set()
 
     def leave(self) -> None:

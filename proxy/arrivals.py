@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from enforcement.checks import hard_block
@@ -13,6 +12,7 @@ from integrations.providers import SANDBOX_ORIGIN
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import matches
 from integrations.vault import VaultError
+from proxy.answers import Scope
 from proxy.authentication import NoKey, TwoKeys, presented_key
 from proxy.demands import FREE, demand_of
 from proxy.dialects import (
@@ -62,7 +62,7 @@ def target_of(path: str) -> Target:
     return Target(None, path)
 
 
-def guessed_dialect(scope: dict[str, Any], target: Target) -> Dialect:
+def guessed_dialect(scope: Scope, target: Target) -> Dialect:
     """In which dialect to speak before the integration is known."""
     if "/messages" in target.path:
         return Dialect.ANTHROPIC

@@ -15,8 +15,13 @@ class ClientLeft(Exception):
     """The client went away before it had sent its whole request."""
 
 
-async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *, cap: int) -> bytes:
-    """The whole body. Raises `Refusal` above `cap` bytes or when it is compressed, and `ClientLeft`."""
+async def read_body(
+    headers: Iterable[tuple[bytes, bytes]], receive: Receive, *, cap: int, is_here: bool = False
+) -> bytes:
+    """The whole body. Raises `Refusal` above `cap` bytes or when it is compressed, and `ClientLeft`.
+
+    `is_here` says that it has arrived already, which spares the price of waiting with an end to patience.
+    """
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > cap:
             raise _too_large(cap)
@@ -26,6 +31,8 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, *,
                 "Compressed request bodies are not accepted: send the body without content-encoding.",
                 code="unsupported_encoding",
             )
+    if is_here:
+        return await _collect(receive, cap)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _collect(receive, cap)

@@ -1,12 +1,11 @@
 """The life of a call: receive, authenticate, read, admit, forward, relay, witness."""
 
 import time
-from typing import Any
 
 from accounts.ids import uuid7
 from enforcement.entries import LedgerUnavailable, Stale
 from proxy import arrivals
-from proxy.answers import Headers, Message, Receive, Send, send_answer
+from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.bodies import ClientLeft, read_body
 from proxy.carriage import Carriage
 from proxy.dialects import ErrorKind, render_error
@@ -19,22 +18,23 @@ MOST_RELOADS = 8
 class Call:
     """One call from its arrival to its admission; a `Carriage` takes it from there."""
 
-    def __init__(self, gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
         self.scope = scope
         self.receive = receive
-        self._send = send
+        self.send = send
         self.call_id = uuid7()
         self.began = time.monotonic()
         self.target = arrivals.target_of(scope["path"])
         self.dialect = arrivals.guessed_dialect(scope, self.target)
         self.decision_header: bytes | None = None
-        self.has_begun = False
-        """The client has seen the beginning of an answer."""
+        self._carriage: Carriage | None = None
+        self._refused = False
 
-    async def send(self, message: Message) -> None:
-        self.has_begun = True
-        await self._send(message)
+    @property
+    def has_begun(self) -> bool:
+        """The client may have seen the beginning of an answer."""
+        return self._refused or (self._carriage is not None and self._carriage.started)
 
     async def run(self) -> None:
         """Carry the call to its end, or tell the client why not."""
@@ -57,7 +57,13 @@ class Call:
             endpoint = arrivals.endpoint_for(integration, scope["method"], self.target, self.dialect)
             self.dialect = endpoint.dialect
             if endpoint.has_body:
-                body = await read_body(scope["headers"], self.receive, cap=gateway.environment.max_body_bytes)
+                client: Client | None = scope.get(CLIENT)
+                body = await read_body(
+                    scope["headers"],
+                    self.receive,
+                    cap=gateway.environment.max_body_bytes,
+                    is_here=client is not None and client.has_asked,
+                )
             request = arrivals.read_call(endpoint, body)
         for _ in range(MOST_RELOADS):
             arrival = arrivals.ask(
@@ -86,7 +92,7 @@ class Call:
         if not outcome.decision.result.goes_ahead:
             raise refusal_of(outcome.decision)
         assert endpoint is not None and request is not None, "what was admitted was read"
-        carriage = Carriage(
+        self._carriage = Carriage(
             gateway=gateway,
             scope=scope,
             receive=self.receive,
@@ -99,7 +105,7 @@ class Call:
             request=request,
             body=body,
         )
-        await carriage.run()
+        await self._carriage.run()
 
     def own_headers(self) -> Headers:
         """What every answer of a call carries."""
@@ -119,6 +125,7 @@ class Call:
             retry_after=refusal.retry_after,
             may_be_billed=refusal.may_be_billed,
         )
+        self._refused = True
         await send_answer(self.send, answer.status, [*answer.headers, *self.own_headers()], answer.body)
 
 

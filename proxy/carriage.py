@@ -7,13 +7,12 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any
 
 from enforcement import faults
-from enforcement.entries import Admission, Settlement
+from enforcement.entries import Admission, Ended
 from integrations.models import OnDisconnect
 from proxy import arrivals
-from proxy.answers import CLIENT, Client, Headers, Receive, Send, send_answer
+from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.arrivals import Arrival
 from proxy.dialects import (
     CallRequest,
@@ -35,7 +34,7 @@ from proxy.redaction import Redactor, redacted
 from proxy.upstream import Answer
 from proxy.witness import Ending, milliseconds, unread_entry, usage_entry
 from telemetry.entries import UsageEntry
-from telemetry.usage import Reading
+from telemetry.rates import ModelPrice
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class Carriage:
         self,
         *,
         gateway: Gateway,
-        scope: dict[str, Any],
+        scope: Scope,
         receive: Receive,
         send: Send,
         began: float,
@@ -83,6 +82,7 @@ class Carriage:
         self.answer: Answer | None = None
         self.head: Headers = []
         self.started = False
+        self.client_left = False
         self.witnessed = False
         self.cut = False
         self.task = asyncio.current_task()
@@ -98,7 +98,7 @@ class Carriage:
                 client.departures.add(self._client_left)
             if client is not None and client.left:
                 # It left while the call was admitted: nobody waits for an answer that would have to be paid.
-                self.ending.client_left = True
+                self.client_left = True
             else:
                 await self._forward()
                 await self._relay()
@@ -109,7 +109,7 @@ class Carriage:
                 raise
             self.task.uncancel()
             self._leave_provider()
-            if not self.ending.client_left:
+            if not self.client_left:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TELL_SECONDS):
                         await self._tell(UpstreamFailed("the call took too long", sent=True, timed_out=True))
@@ -136,6 +136,7 @@ class Carriage:
         except UpstreamFailed as failure:
             self.ending.dispatched = failure.sent
             raise
+        self.body = b""
         faults.point("after_dispatch")
 
     def _leave_provider(self) -> None:
@@ -173,18 +174,20 @@ class Carriage:
             if ending.ttft_ms is None:
                 ending.ttft_ms = milliseconds(self.began, time.monotonic())
             received += len(chunk)
-            out = self.reader.feed(chunk)
-            if received == length or self.reader.ended:
+            # What follows the end of the protocol is passed on, and says nothing more.
+            out = chunk if self.witnessed else self.reader.feed(chunk)
+            if not self.witnessed and (received == length or self.reader.ended):
                 out += self._witness(complete=True)
+            if received == length and redactor is None:
+                await self._finish(out)
+                return
             await self._pass_on(out if redactor is None else redactor.feed(out))
             if self.request.stream:
                 faults.point("mid_stream")
         rest = self._witness(complete=True)
         if redactor is not None:
             rest = redactor.feed(rest) + redactor.finish()
-        if not ending.client_left:
-            await self._start(answer.status)
-            await self.send({"type": "http.response.body", "body": rest})
+        await self._finish(rest)
 
     def _read_head(self, answer: Answer) -> tuple[Headers, int | None]:
         headers = to_client(answer.headers)
@@ -209,22 +212,30 @@ class Carriage:
             await self.send({"type": "http.response.start", "status": status, "headers": self.head})
 
     async def _pass_on(self, out: bytes) -> None:
-        if not out or self.ending.client_left:
+        if not out or self.client_left:
             return
         await self._start(self.ending.status or 0)
         await self.send({"type": "http.response.body", "body": out, "more_body": True})
 
+    async def _finish(self, rest: bytes) -> None:
+        if self.client_left:
+            return
+        await self._start(self.ending.status or 0)
+        await self.send({"type": "http.response.body", "body": rest})
+
     async def _tell(self, failure: UpstreamFailed) -> None:
         """Tell the client that the provider failed; after the first byte only a stream still has a way to."""
         code = "upstream_timeout" if failure.timed_out else "upstream_error" if failure.sent else "upstream_unreachable"
-        self.ending.error_code, self.ending.error_message = code, str(failure)
+        if not self.witnessed:
+            self.ending.error_code, self.ending.error_message = code, str(failure)
         self._witness()
         kind = ErrorKind.TIMEOUT if failure.timed_out else ErrorKind.BAD_GATEWAY
         message = f"The call failed: {failure}."
         call_id = str(self.asking.call_id)
-        if self.ending.client_left:
+        if self.client_left:
             return
         if not self.started:
+            self.started = True
             answer = render_error(
                 self.endpoint.dialect, kind, message, request_id=call_id, code=code, may_be_billed=failure.sent
             )
@@ -239,7 +250,7 @@ class Carriage:
         self._client_left()
 
     def _client_left(self) -> None:
-        self.ending.client_left = True
+        self.client_left = True
         if self.integration.on_disconnect == OnDisconnect.CLOSE:
             self._cut_off()
         else:
@@ -254,18 +265,32 @@ class Carriage:
         if self.task is not None:
             self.task.cancel()
 
-    def _usage(self, reading: Reading) -> UsageEntry:
+    def _witness(self, *, complete: bool = False) -> bytes:
+        """Hand the call's end to the ledger, once. Gives the bytes that the reader still held back."""
+        if self.witnessed:
+            return b""
+        self.witnessed = True
+        ending = self.ending
+        ending.complete = complete
+        ending.client_left = self.client_left
+        ending.latency_ms = milliseconds(self.began, time.monotonic())
+        rest = self.reader.rest()
+        self.gateway.ledger.settle(Ended(self.admission.holds, self._account))
+        if complete:
+            faults.point("before_last_byte")
+        return rest
+
+    def _account(self) -> UsageEntry:
+        """The usage row of the call. Runs in a thread of the ledger's, when nothing that it reads changes any more."""
         try:
             usage = usage_entry(
                 asking=self.asking,
                 admission=self.admission,
                 endpoint=self.endpoint,
                 request=self.request,
-                reading=reading,
+                reading=self.reader.reading(),
                 ending=self.ending,
-                price_for=lambda model: self.gateway.book.find(
-                    self.asking.provider, model, self.admission.decided_at, self.asking.tenant_id
-                ),
+                price_for=self._price_for,
             )
         except Exception:
             # A call that cannot be understood is still a call, and what it holds must not be held for ever.
@@ -275,16 +300,6 @@ class Carriage:
             usage = usage.with_error_message(redacted(usage.error_message, self.credential))
         return usage
 
-    def _witness(self, *, complete: bool = False) -> bytes:
-        """Hand the call's end to the ledger, once. Gives the bytes that the reader still held back."""
-        rest, reading = self.reader.finish()
-        if self.witnessed:
-            return rest
-        self.witnessed = True
-        ending = self.ending
-        ending.complete = complete
-        ending.latency_ms = milliseconds(self.began, time.monotonic())
-        self.gateway.ledger.settle(Settlement(self._usage(reading), self.admission.holds))
-        if complete:
-            faults.point("before_last_byte")
-        return rest
+    def _price_for(self, model: str) -> ModelPrice | None:
+        asking = self.asking
+        return self.gateway.book.find(asking.provider, model, self.admission.decided_at, asking.tenant_id)

@@ -1,10 +1,8 @@
 """The door for programs: our own ASGI application, in front of Django's."""
 
 import logging
-from collections.abc import MutableMapping
-from typing import Any
 
-from proxy.answers import Receive, Send, send_answer, send_json
+from proxy.answers import Receive, Scope, Send, send_answer, send_json
 from proxy.arrivals import guessed_dialect, target_of
 from proxy.calls import Call
 from proxy.dialects import ErrorKind, render_error
@@ -16,8 +14,6 @@ logger = logging.getLogger(__name__)
 
 OWN_PATHS = ("/proxy/", "/v1/", "/sandbox/")
 PROBES = ("/healthz", "/readyz")
-
-Scope = MutableMapping[str, Any]
 
 
 class Door:
@@ -63,9 +59,9 @@ class Door:
         elif path.startswith("/sandbox/"):
             await sandbox(scope, receive, send, path[len("/sandbox") :])
         else:
-            await self._carry(gateway, dict(scope), receive, send)
+            await self._carry(gateway, scope, receive, send)
 
-    async def _carry(self, gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _carry(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(gateway, scope, receive, send)
         try:
             await call.run()

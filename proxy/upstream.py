@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import certifi
@@ -48,8 +48,7 @@ class Answer(Protocol):
         """Keep the connection if the answer was read to its end, else break it off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """A server as connections see it."""
 
     scheme: str

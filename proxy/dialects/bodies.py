@@ -74,6 +74,8 @@ def whole(body: dict[str, Any], name: str) -> int | None:
 
 def _refuse_duplicates(body: bytes, compact: bytes) -> None:
     minified = msgspec.json.format(body, indent=-1)
+    if minified == compact:
+        return
     # As many keys as were decoded: none was lost to another of its name. Only text that ends in a backslash could
     # hide a key from this count.
     if b"\\\\" not in minified and _keys(minified) == _keys(compact):

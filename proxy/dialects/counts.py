@@ -19,6 +19,7 @@ OTHER = "other"
 _MAX_RAW_BYTES = 16 * 1024
 _MAX_FLAGS = 16
 _MAX_KINDS = 16
+_NONE = (int, type(None))
 _WORD = re.compile(r"[A-Za-z0-9_.:/@-][A-Za-z0-9_.:/@ -]{0,199}").fullmatch
 _KIND = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}").fullmatch
 
@@ -42,7 +43,11 @@ class Tally:
 
     def part(self, name: str, within: int | None) -> int:
         """Give a count that is part of another, at most as large as that; 0 where it is missing or absurd."""
-        value = self.total(name) or 0
+        value = self._usage.get(name)
+        # Most parts of most answers are none.
+        if not value and type(value) in _NONE:
+            return 0
+        value = self._checked(name, value) or 0
         if within is not None and value > within:
             self.note(f"{name}_exceeds_total")
             return within

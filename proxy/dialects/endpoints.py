@@ -7,6 +7,7 @@ append or forget `/v1`.
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 
@@ -95,6 +96,7 @@ _DIALECTS: dict[str, tuple[Dialect, ...]] = {
 # Older self-hosted servers know `max_tokens` alone, require nothing, and have defaults of their own.
 _CUSTOM = {"chat.completions": "max_tokens", "completions": "max_tokens", "messages": "max_tokens"}
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,254}")
+_LONGEST_PATH = 512
 _QUERY_NAMES = frozenset({"beta", "limit", "after", "after_id", "before_id", "api-version"})
 
 
@@ -109,6 +111,12 @@ def match(provider_type: str, method: str, path: str, spoken: Dialect | None = N
     `path` is what follows the integration's prefix; a missing or repeated `/v1` is tolerated. `spoken`
     is the wire that the client seems to speak and decides where both have the path (`GET /v1/models`).
     """
+    return _match(provider_type, method, path, spoken) if len(path) <= _LONGEST_PATH else None
+
+
+# Paths come from clients: few are carried, and what is remembered must stay small.
+@lru_cache(maxsize=1024)
+def _match(provider_type: str, method: str, path: str, spoken: Dialect | None) -> Endpoint | None:
     dialects = dialects_for(provider_type)
     if spoken in dialects:
         dialects = (spoken, *(d for d in dialects if d is not spoken))

@@ -41,8 +41,12 @@ class Reader(Protocol):
         """Take the next piece and give the bytes to relay, which may be none."""
         ...
 
-    def finish(self) -> tuple[bytes, Reading]:
-        """Give the bytes still held back, and what was read. Right at any moment, also after an early end."""
+    def rest(self) -> bytes:
+        """Give the bytes still held back. Nothing may be fed after it."""
+        ...
+
+    def reading(self) -> Reading:
+        """Say what was read: once, after `rest`. Right after any end, also an early one, and in any thread."""
         ...
 
     @property
@@ -84,15 +88,18 @@ class BodyReader:
             del self._body[:-_TAIL_BYTES]
         return chunk
 
-    def finish(self) -> tuple[bytes, Reading]:
+    def rest(self) -> bytes:
+        """Nothing: a body is never held back."""
+        return b""
+
+    def reading(self) -> Reading:
         """Parse what was kept."""
         body = bytes(self._body)
-        self._body.clear()
         if self._head:
             body = _last_members(self._head, body)
         if body:
             self._answer.body(body)
-        return b"", self._answer.reading()
+        return self._answer.reading()
 
 
 class StreamReader:
@@ -119,16 +126,20 @@ class StreamReader:
             self._answer.event(data)
         return chunk if self._stripper is None else self._stripper.feed(chunk)
 
-    def finish(self) -> tuple[bytes, Reading]:
-        """Read an event that was not ended, and give what was held back."""
+    def rest(self) -> bytes:
+        """Give what was held back as it might have been the usage chunk."""
+        return self._stripper.finish() if self._stripper is not None and self._instead is None else b""
+
+    def reading(self) -> Reading:
+        """Read an event that was not ended, and say what was read."""
         if self._instead is not None:
-            return self._instead.finish()
+            return self._instead.reading()
         for data in self._events.rest():
             self._answer.event(data)
         reading = self._answer.reading()
         if self._events.overflowed:
             reading = msgspec.structs.replace(reading, flags=(*reading.flags, "event_too_large"))
-        return self._stripper.finish() if self._stripper else b"", reading
+        return reading
 
     def _begin(self, chunk: bytes) -> None:
         first = chunk.lstrip()[:1]

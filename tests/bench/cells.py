@@ -161,7 +161,8 @@ def chat_body(model: str, *, stream: bool) -> bytes:
     body |= {"top_p": 1, "user": "bench"}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps(body).encode()
+    # As the official SDKs write it.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _body_file(model: str, *, stream: bool) -> str:

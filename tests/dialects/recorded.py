@@ -33,8 +33,7 @@ def read(recording: Recording, endpoint: Endpoint, pieces: list[bytes]) -> tuple
     """Pass an answer through its reader, in these pieces."""
     taken = reader(endpoint, stream=recording.is_stream)
     relayed = b"".join(map(taken.feed, pieces))
-    rest, reading = taken.finish()
-    return relayed + rest, reading
+    return relayed + taken.rest(), taken.reading()
 
 
 def differences(usage: Usage | None, expected: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def read(path: str, *pieces: bytes, stream: bool = False) -> Reading:
     taken = reader(endpoint(path), stream=stream)
     for piece in pieces:
         assert taken.feed(piece) == piece
-    return taken.finish()[1]
+    assert taken.rest() == b""
+    return taken.reading()
 
 
 def events(*payloads: Any) -> bytes:

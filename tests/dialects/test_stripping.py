@@ -35,7 +35,7 @@ def cut(body: bytes, places: list[int]) -> list[bytes]:
 
 def relayed(pieces: list[bytes], strip: bool = True) -> bytes:
     taken = reader(endpoint(), stream=True, strip_usage=strip)
-    return b"".join([taken.feed(piece) for piece in pieces] + [taken.finish()[0]])
+    return b"".join([taken.feed(piece) for piece in pieces] + [taken.rest()])
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
@@ -59,7 +59,7 @@ def test_nothing_is_held_back_where_nothing_is_stripped(events: list[str], place
     taken = reader(endpoint(), stream=True)
     for piece in cut(framed(events, "\r\n"), places):
         assert taken.feed(piece) == piece
-    assert taken.finish()[0] == b""
+    assert taken.rest() == b""
 
 
 @pytest.mark.parametrize(
