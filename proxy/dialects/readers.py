@@ -18,6 +18,10 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 _HEAD_BYTES = 4 * 1024
 _TAIL_BYTES = 64 * 1024
 _TRIES = 16
+_UNREAD_BYTES = 16 * 1024
+# Where one of these passes, a stream may be about to end; pieces may be cut inside of it.
+_LAST_WORDS = re.compile(rb"\[DONE\]|message_stop|response\.(?:completed|incomplete|failed)")
+_LONGEST_WORD = 20
 _LAST_MEMBER = re.compile(rb'"(?:model|usage|service_tier)"\s*:')
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -103,7 +107,7 @@ class BodyReader:
 
 
 class StreamReader:
-    """Reads an answer that is a stream of events."""
+    """Reads an answer that is a stream of events, many of them at a time while the end is not in sight."""
 
     def __init__(self, answer: Answer, stripper: UsageStripper | None) -> None:
         self._answer = answer
@@ -111,6 +115,10 @@ class StreamReader:
         self._events = EventSplitter()
         self._instead: BodyReader | None = None
         self._begun = False
+        self._ending = False
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
+        self._tail = b""
 
     @property
     def ended(self) -> bool:
@@ -122,8 +130,14 @@ class StreamReader:
             self._begin(chunk)
         if self._instead is not None:
             return self._instead.feed(chunk)
-        for data in self._events.feed(chunk):
-            self._answer.event(data)
+        self._unread.append(chunk)
+        self._unread_bytes += len(chunk)
+        if not self._ending:
+            seen = self._tail + chunk
+            self._ending = _LAST_WORDS.search(seen) is not None
+            self._tail = seen[-_LONGEST_WORD:]
+        if self._ending or self._unread_bytes > _UNREAD_BYTES:
+            self._read_on()
         return chunk if self._stripper is None else self._stripper.feed(chunk)
 
     def rest(self) -> bytes:
@@ -134,12 +148,19 @@ class StreamReader:
         """Read an event that was not ended, and say what was read."""
         if self._instead is not None:
             return self._instead.reading()
+        self._read_on()
         for data in self._events.rest():
             self._answer.event(data)
         reading = self._answer.reading()
         if self._events.overflowed:
             reading = msgspec.structs.replace(reading, flags=(*reading.flags, "event_too_large"))
         return reading
+
+    def _read_on(self) -> None:
+        for data in self._events.feed(b"".join(self._unread)):
+            self._answer.event(data)
+        self._unread.clear()
+        self._unread_bytes = 0
 
     def _begin(self, chunk: bytes) -> None:
         first = chunk.lstrip()[:1]
