@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.models import Membership, Tenant, User
-from accounts.services import touch_config
+from accounts.services import CALENDAR_FIELDS, touch_config
 
 admin.site.site_header = "Customhouse"
 admin.site.site_title = "Customhouse"
@@ -111,7 +111,7 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generi
 class TenantAdmin(HouseAdmin):
     """Customers."""
 
-    fields = ("id", "name", "slug", "timezone", "suspended_at", "config_version", "created_at")
+    fields = ("id", "name", "slug", "timezone", "month_start_day", "suspended_at", "config_version", "created_at")
     readonly_fields = ("id", "suspended_at", "config_version", "created_at")
     list_display = ("name", "slug", "timezone", "suspended_at", "created_at")
     search_fields = ("name", "slug")
@@ -120,6 +120,8 @@ class TenantAdmin(HouseAdmin):
     actions = ("suspend", "resume")
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        if CALENDAR_FIELDS.intersection(form.changed_data) and change:
+            obj.calendar_version += 1
         super().save_model(request, obj, form, change)
         touch_config(obj.pk)
 

@@ -6,9 +6,12 @@ from zoneinfo import available_timezones
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
 
+from accounts.calendars import Calendar
 from accounts.ids import uuid7
 from accounts.querysets import MembershipQuerySet
 
@@ -64,6 +67,13 @@ class Tenant(models.Model):
     name = models.CharField(max_length=150)
     slug = models.SlugField(max_length=64, unique=True)
     timezone = models.CharField(max_length=64, default="UTC", validators=[check_timezone])
+    month_start_day = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(28)],
+        help_text="Day on which the months of limits begin, 1 to 28.",
+    )
+    calendar_version = models.PositiveIntegerField(default=0, editable=False)
+    """Rises when time zone or start day change: usage is counted anew from the evidence."""
     config_version = models.BigIntegerField(default=1, editable=False)
     """Rises with every change that an admission must see."""
     suspended_at = models.DateTimeField(null=True, blank=True)
@@ -71,9 +81,19 @@ class Tenant(models.Model):
 
     class Meta:
         db_table = "cus_tenants"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(month_start_day__gte=1, month_start_day__lte=28), name="cus_tenants_month_start"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def calendar(self) -> Calendar:
+        """By what the windows of its limits begin and end."""
+        return Calendar(self.timezone, self.month_start_day, self.calendar_version)
 
 
 class Role(models.TextChoices):

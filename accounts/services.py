@@ -1,5 +1,6 @@
 """Writes: tenants, people and their roles."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -8,15 +9,37 @@ from django.db.models import F
 from accounts.models import Membership, Role, Tenant, User
 
 CONFIG_CHANNEL = "customhouse_config"
+CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
 
 
 @transaction.atomic
-def create_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
+def create_tenant(*, name: str, slug: str, timezone: str = "UTC", month_start_day: int = 1) -> Tenant:
     """Create a customer. Raises `ValidationError` for a taken or malformed slug or time zone."""
-    tenant = Tenant(name=name, slug=slug, timezone=timezone)
+    tenant = Tenant(name=name, slug=slug, timezone=timezone, month_start_day=month_start_day)
     tenant.full_clean()
     tenant.save()
     return tenant
+
+
+@transaction.atomic
+def change_tenant(*, tenant: Tenant, changes: Mapping[str, object]) -> Tenant:
+    """Write fields of a customer; admissions see them from the next call on. Raises `ValidationError`.
+
+    With another time zone or start day the windows of the limits are made anew from the evidence, so nothing that
+    was used is lost.
+    """
+    stored = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    for field, value in changes.items():
+        setattr(stored, field, value)
+    stored.full_clean()
+    changed = list(changes)
+    if CALENDAR_FIELDS.intersection(changed):
+        stored.calendar_version += 1
+        changed.append("calendar_version")
+    stored.save(update_fields=changed)
+    touch_config(stored.pk)
+    stored.refresh_from_db()
+    return stored
 
 
 @transaction.atomic

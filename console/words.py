@@ -1,8 +1,9 @@
 """What the pages say of states, limits and guarantees."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from enforcement.wording import NOUNS, PERIODS
+from enforcement.wording import PERIODS, noun_of
 from integrations.limits import Metric, Mode, Period
 
 ESTIMATED_STATUSES = frozenset(["estimated"])
@@ -46,16 +47,28 @@ TONES: Mapping[str, str] = {
 
 def limit_words(metric: str, period: str) -> str:
     """For example `budget per month`."""
-    noun = NOUNS.get(metric, metric)
+    noun = noun_of(metric, period)
     return noun if metric == Metric.CONCURRENCY else f"{noun} {PERIODS.get(period, period)}"
+
+
+def scope_words(numbers: Mapping[str, Any]) -> str:
+    """Whose calls a limit of a receipt counts."""
+    return f"key for {numbers['model']}" if numbers.get("model") else str(numbers["scope"])
 
 
 def guarantee_words(metric: str, mode: str, period: str) -> str:
     """What a limit promises."""
     if mode == Mode.SOFT:
         return "soft: warns, and refuses nothing"
+    if mode == Mode.SHADOW:
+        return "shadow: refuses nothing, and records what it would refuse"
+    if mode == Mode.HEADROOM and metric not in (Metric.CONCURRENCY, Metric.REQUESTS):
+        return "headroom: refuses calls once it is used up; those then in flight may exceed it"
     if metric == Metric.CONCURRENCY:
-        return "strict: never more calls at the same time"
-    if metric == Metric.REQUESTS and period == Period.MINUTE:
-        return "strict: never more calls in any 60 seconds"
+        return f"{mode}: never more calls at the same time"
+    if metric == Metric.REQUESTS:
+        span = "in any 60 seconds" if period == Period.MINUTE else PERIODS.get(period, period)
+        return f"{mode}: never more calls {span}"
+    if period == Period.MINUTE:
+        return "strict: never more in any 60 seconds, counted when calls end"
     return "strict: no call is admitted that might not fit"

@@ -11,9 +11,13 @@ import psycopg
 
 from enforcement import faults, locks, wire
 from enforcement.codes import HELD_CODES
+from enforcement.demand import Bound, Demand
 from enforcement.entries import Admission, Asking, Held, Hold, Stale
-from enforcement.policy import Decision, Standing, decide, receipt_of
+from enforcement.openings import counts_admissions, slides
+from enforcement.policy import decide
+from enforcement.receipt_numbers import demand_numbers, limit_numbers
 from enforcement.slots import SlidingMinute
+from enforcement.standing import Standing, in_sliding_minute
 from enforcement.windows import Span, WindowIds
 from enforcement.wire import Statement
 from integrations.snapshot import LimitSnapshot
@@ -54,26 +58,33 @@ INSERT INTO cus_enforcement_decisions ("""
     + ", ".join(DECISION_COLUMNS)
     + ", false, %s::timestamptz FROM made",
 )
-MOVE_HELD = Statement(
-    "move_held",
-    "UPDATE cus_windows SET held = moved.held "
-    "FROM json_to_recordset(%s::json) AS moved(id bigint, held bigint) WHERE cus_windows.id = moved.id",
+MOVE = Statement(
+    "move",
+    "UPDATE cus_windows SET held = moved.held, spent = moved.spent "
+    "FROM json_to_recordset(%s::json) AS moved(id bigint, held bigint, spent bigint) WHERE cus_windows.id = moved.id",
 )
-MOVE_SLOTS = Statement(
-    "move_slots", "UPDATE cus_windows SET slots = %s::bytea, spent = %s::bigint WHERE id = %s::bigint"
-)
+READ_SECONDS = Statement("read_seconds", locks.READ_SECONDS)
+MOVE_SLOTS = Statement("move_slots", "UPDATE cus_windows SET slots = %s::bytea WHERE id = %s::bigint")
 
 
 class Window:
     """A locked window, as this transaction moves it."""
 
-    __slots__ = ("held", "id", "minute", "moved", "spent")
+    __slots__ = ("has_slots", "held", "id", "minute", "moved", "spent")
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.id, self.spent, self.held = int(row[0]), int(row[1]), int(row[2])
         # Bytes are told as hexadecimal digits after `\\x`.
         self.minute = SlidingMinute(bytes.fromhex(row[3][2:])) if row[3] is not None else None
         self.moved = False
+        self.has_slots = False
+
+    def advanced(self, now: datetime) -> SlidingMinute:
+        """The last minute, where it slides."""
+        if self.minute is None:
+            self.minute = SlidingMinute(None)
+        self.minute.advance(int(now.timestamp()))
+        return self.minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ class Place:
 
     span: Span
     window_id: int
+    slides: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,7 @@ class Admissions:
     def _places_of(self, askings: Sequence[Asking], now: datetime) -> dict[int, Place]:
         """Where each limit of the batch is counted, by the identity of its snapshot."""
         limits = {id(limit): (limit, asking) for asking in askings for limit in asking.limits}
-        spans = {key: self.windows.span_of(limit, asking.timezone, now) for key, (limit, asking) in limits.items()}
+        spans = {key: self.windows.span_of(limit, asking.calendar, now) for key, (limit, asking) in limits.items()}
         missing = [
             (limit, asking.tenant_id, spans[key])
             for key, (limit, asking) in limits.items()
@@ -143,7 +155,7 @@ class Admissions:
         ]
         if missing:
             self.windows.ensure(self.connection, missing)
-        return {key: Place(span, self.windows.known(span) or 0) for key, span in spans.items()}
+        return {key: Place(span, self.windows.known(span) or 0, slides(limits[key][0])) for key, span in spans.items()}
 
     def _decide_and_write(
         self,
@@ -153,7 +165,7 @@ class Admissions:
         may_be_lifted: Callable[[set[int]], bool],
         patient: Collection[UUID],
     ) -> tuple[list[Outcome], datetime]:
-        locked, versions, now = self._lock(sorted({place.window_id for place in places.values()}), askings)
+        locked, versions, now = self._lock(places.values(), askings)
         faults.point("after_admit_locks")
         ended = {key for key, place in places.items() if not place.span.holds(now)}
         outcomes: list[Outcome] = []
@@ -180,20 +192,27 @@ class Admissions:
         self._write(made, locked, worker_id, now)
         return outcomes, now
 
-    def _lock(self, ids: list[int], askings: Sequence[Asking]) -> tuple[dict[int, Window], dict[UUID, int], datetime]:
+    def _lock(
+        self, places: Collection[Place], askings: Sequence[Asking]
+    ) -> tuple[dict[int, Window], dict[UUID, int], datetime]:
+        ids = sorted({place.window_id for place in places})
+        sliding = sorted({place.window_id for place in places if place.slides})
         tenants = {asking.tenant_id for asking in askings}
-        _, windows, versions = wire.exchange(
-            self.connection,
-            [
-                (wire.BEGIN, []),
-                (LOCK_AND_READ_WINDOWS, [wire.text(locks.array(ids))]),
-                (CLOCK_AND_VERSIONS, [wire.text(locks.array(tenants))]),
-            ],
-        )
+        steps: list[wire.Step] = [
+            (wire.BEGIN, []),
+            (LOCK_AND_READ_WINDOWS, [wire.text(locks.array(ids))]),
+            (CLOCK_AND_VERSIONS, [wire.text(locks.array(tenants))]),
+        ]
+        if sliding:
+            steps.append((READ_SECONDS, [wire.text(locks.array(sliding))] * 2))
+        _, windows, versions, *seconds = wire.exchange(self.connection, steps)
         locked = {window.id: window for window in map(Window, wire.rows(windows))}
         known = wire.rows(versions)
         assert known, "a tenant that asks exists"
         clock = datetime.fromisoformat(str(known[0][2]))
+        for row in wire.rows(seconds[0]) if seconds else ():
+            window_id, second, amount = (int(value or 0) for value in row)
+            locked[window_id].advanced(clock).put(second, amount)
         return locked, {UUID(str(row[0])): int(row[1] or 0) for row in known}, clock
 
     def _write(self, made: Sequence[Made], locked: Mapping[int, Window], worker_id: int, now: datetime) -> None:
@@ -201,10 +220,11 @@ class Admissions:
         document = encode([row_of(one) for one in made]) if made else None
         steps: list[wire.Step] = []
         if moved:
-            steps.append((MOVE_HELD, [encode([{"id": window.id, "held": window.held} for window in moved])]))
+            counted = [{"id": window.id, "held": window.held, "spent": window.spent} for window in moved]
+            steps.append((MOVE, [encode(counted)]))
         for window in moved:
-            if window.minute is not None:
-                steps.append((MOVE_SLOTS, [*map(wire.text, (window.minute.to_bytes(), window.spent, window.id))]))
+            if window.has_slots and window.minute is not None:
+                steps.append((MOVE_SLOTS, [*map(wire.text, (window.minute.to_bytes(), window.id))]))
         if document is not None:
             expires_at = now + timedelta(seconds=self.reservation_seconds)
             steps.append((INSERT_MADE, [document, *map(wire.text, (now, worker_id, now, expires_at, now))]))
@@ -214,69 +234,60 @@ class Admissions:
 
 
 def _decide_one(asking: Asking, windows: Sequence[Window], ends: Sequence[datetime | None], now: datetime) -> Admission:
+    # A limit that is not in force at this moment counts all the same, and decides nothing.
     standings = [
-        _standing(limit, window, end, now) for limit, window, end in zip(asking.limits, windows, ends, strict=True)
+        _standing(in_force, window, end, now, asking.demand)
+        for limit, window, end in zip(asking.limits, windows, ends, strict=True)
+        if (in_force := limit.at(now)) is not None
     ]
     decision = decide(hard_block=asking.hard_block, standings=standings, demand=asking.demand, now=now)
-    receipts = tuple(receipt_of(standing, decision.bound) for standing in standings)
+    receipts = tuple(limit_numbers(standing, decision) for standing in standings)
     if not decision.result.goes_ahead:
         return Admission(decision, (), now, receipts)
     holds = tuple(
         hold
         for limit, window in zip(asking.limits, windows, strict=True)
-        if (hold := _take(limit, window, decision.bound.of(limit.metric) or 0)) is not None
+        if (hold := _take(limit, window, decision.bound.of(limit.metric) or 0, now)) is not None
     )
-    _assert_strict_limits_hold(asking.limits, windows)
+    _assert_strict_limits_hold(standings, decision.bound)
     return Admission(decision, holds, now, receipts)
 
 
-def _standing(limit: LimitSnapshot, window: Window, resets_at: datetime | None, now: datetime) -> Standing:
-    if limit.metric != "requests":
+def _standing(
+    limit: LimitSnapshot, window: Window, resets_at: datetime | None, now: datetime, demand: Demand
+) -> Standing:
+    if limit.period != "minute":
         return Standing(limit, window.spent, window.held, resets_at)
-    if window.minute is None:
-        window.minute = SlidingMinute(None)
-    window.minute.advance(int(now.timestamp()))
-    wait = window.minute.wait_for_room(limit.amount)
-    return Standing(limit, window.minute.total(), 0, None, wait)
+    minute = window.advanced(now)
+    least = (demand.least_bound().of(limit.metric) or 0) if slides(limit) else 1
+    return in_sliding_minute(limit, minute, window.held, least)
 
 
-def _take(limit: LimitSnapshot, window: Window, asked: int) -> Hold | None:
+def _take(limit: LimitSnapshot, window: Window, asked: int, now: datetime) -> Hold | None:
     window.moved = True
-    if limit.metric == "requests":
-        assert window.minute is not None, "a rate stands in a sliding minute"
-        window.minute.add()
+    if counts_admissions(limit):
+        if limit.period == "minute":
+            window.has_slots = True
+            window.advanced(now).add()
         window.spent += 1
         return None
     window.held += asked
-    return Hold(window.id, limit.metric, asked)
+    return Hold(window.id, limit.metric, asked, slides(limit))
 
 
-def _assert_strict_limits_hold(limits: Sequence[LimitSnapshot], windows: Sequence[Window]) -> None:
-    for limit, window in zip(limits, windows, strict=True):
-        if limit.mode != "strict":
-            continue
-        if limit.metric == "requests":
-            used = window.minute.total() if window.minute is not None else 0
-        else:
-            used = window.held + (window.spent if limit.metric != "concurrency" else 0)
-        assert used <= limit.amount, f"admission above limit {limit.limit_id}"
-
-
-def bound_of(asking: Asking, decision: Decision) -> dict[str, Any]:
-    """The bound under which the call was decided, as the receipt tells it."""
-    demand, output = asking.demand, decision.output_tokens
-    return {
-        "tokens_in": demand.input_tokens,
-        "tokens_out": output * demand.choices if output is not None else None,
-        "cost_nanos": decision.bound.cost_nanos,
-        "cap_is_ours": demand.cap_is_ours,
-    }
+def _assert_strict_limits_hold(standings: Sequence[Standing], bound: Bound) -> None:
+    for standing in standings:
+        limit = standing.limit
+        if limit.mode == "strict":
+            spent = standing.spent if limit.metric != "concurrency" else 0
+            used = spent + standing.held + (bound.of(limit.metric) or 0)
+            assert used <= limit.amount, f"admission above limit {limit.limit_id}"
 
 
 def row_of(made: Made) -> dict[str, Any]:
     """The decision's row, with what its reservation adds."""
     asking, admission = made.asking, made.admission
-    decision, demand = admission.decision, bound_of(asking, admission.decision)
+    decision, demand = admission.decision, demand_numbers(asking.demand, admission.decision, asking.checked)
     return {
         "tenant_id": asking.tenant_id,
         "call_id": asking.call_id,
@@ -296,9 +307,7 @@ def row_of(made: Made) -> dict[str, Any]:
         "price_version": asking.price_version,
         "config_version": asking.config_version,
         "metadata": asking.metadata,
-        "holds": [[hold.window_id, hold.metric, hold.amount] for hold in admission.holds]
-        if decision.result.goes_ahead
-        else None,
+        "holds": [hold.to_json() for hold in admission.holds] if decision.result.goes_ahead else None,
         "tokens_in": demand["tokens_in"],
         "tokens_out": demand["tokens_out"],
         "cost_nanos": demand["cost_nanos"],

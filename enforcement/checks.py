@@ -1,65 +1,102 @@
 """The hard blocks: what refuses a call whatever its limits say, in their fixed order. Pure."""
 
+from collections.abc import Callable
 from datetime import datetime
+
+import msgspec
 
 from enforcement.codes import Code
 from enforcement.policy import Reason
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
 
-STATUS_CODES = {
-    "created": (Code.INTEGRATION_NOT_ENABLED, "was never enabled"),
-    "disabled": (Code.INTEGRATION_DISABLED, "is disabled"),
-    "error": (Code.INTEGRATION_ERROR, "is in error: its provider refuses the credential"),
-}
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checks see of a call: plain values, enough to repeat them."""
+
+    integration_status: str | None
+    """None: there is no such integration."""
+    credential_opens: bool
+    tenant_suspended: bool
+    key_revoked: bool
+    key_expired: bool
+    key_frozen: bool
+    scope_granted: bool
+    integration_granted: bool
+    model_granted: bool
 
 
-def hard_block(
+CHECKS: tuple[tuple[Code, Callable[[Facts], bool]], ...] = (
+    (Code.INTEGRATION_NOT_FOUND, lambda facts: facts.integration_status is None),
+    (Code.INTEGRATION_NOT_ENABLED, lambda facts: facts.integration_status == "created"),
+    (Code.INTEGRATION_DISABLED, lambda facts: facts.integration_status == "disabled"),
+    (Code.INTEGRATION_ERROR, lambda facts: facts.integration_status == "error"),
+    (Code.CREDENTIALS_INVALID, lambda facts: not facts.credential_opens),
+    (Code.TENANT_SUSPENDED, lambda facts: facts.tenant_suspended),
+    (Code.KEY_REVOKED, lambda facts: facts.key_revoked),
+    (Code.KEY_EXPIRED, lambda facts: facts.key_expired),
+    (Code.KEY_FROZEN, lambda facts: facts.key_frozen),
+    (Code.KEY_SCOPE_MISSING, lambda facts: not facts.scope_granted),
+    (Code.KEY_INTEGRATION_NOT_ALLOWED, lambda facts: not facts.integration_granted),
+    (Code.MODEL_NOT_ALLOWED, lambda facts: not facts.model_granted),
+)
+"""Each code with what it holds against a call; the first that holds is the answer."""
+
+
+def facts_of(
     *,
     tenant: TenantSnapshot,
     key: KeySnapshot,
     integration: IntegrationSnapshot | None,
-    name: str,
     model: str,
     scope: str,
     credential_opens: bool,
     now: datetime,
+) -> Facts:
+    """What there is to check of a call."""
+    return Facts(
+        integration_status=integration.status if integration is not None else None,
+        credential_opens=credential_opens,
+        tenant_suspended=tenant.suspended,
+        key_revoked=key.revoked,
+        key_expired=key.expires_at is not None and key.expires_at <= now,
+        key_frozen=key.frozen,
+        scope_granted=scope in key.scopes,
+        integration_granted=not key.integration_ids or (
+            integration is not None and integration.id in key.integration_ids
+        ),
+        model_granted=not model or not key.allowed_models or model in key.allowed_models,
+    )  # fmt: skip
+
+
+def first_failed(facts: Facts) -> Code | None:
+    """The first check that the call does not pass."""
+    for code, holds in CHECKS:
+        if holds(facts):
+            return code
+    return None
+
+
+def hard_block(
+    facts: Facts, *, integration: IntegrationSnapshot | None, name: str, key: KeySnapshot, model: str, scope: str
 ) -> Reason | None:
     """The first reason that hard-blocks the call, or `None`. `name` is the integration that was asked for."""
-    if integration is None:
-        return Reason(Code.INTEGRATION_NOT_FOUND, f"There is no integration named `{name[:64]}`.")
-    if integration.status in STATUS_CODES:
-        code, what = STATUS_CODES[integration.status]
-        return Reason(code, f"The integration `{integration.name}` {what}.")
-    if not credential_opens:
-        return Reason(
-            Code.CREDENTIALS_INVALID, f"The credential of the integration `{integration.name}` cannot be used."
-        )
-    return _key_block(tenant, key, integration, model, scope, now)
-
-
-def _key_block(
-    tenant: TenantSnapshot,
-    key: KeySnapshot,
-    integration: IntegrationSnapshot,
-    model: str,
-    scope: str,
-    now: datetime,
-) -> Reason | None:
-    if tenant.suspended:
-        return Reason(Code.TENANT_SUSPENDED, "This account is suspended.")
-    if key.revoked:
-        return Reason(Code.KEY_REVOKED, "This gateway key was revoked.")
-    if key.expires_at is not None and key.expires_at <= now:
-        return Reason(Code.KEY_EXPIRED, f"This gateway key expired at {key.expires_at.isoformat()}.")
-    if key.frozen:
-        return Reason(Code.KEY_FROZEN, "This gateway key is frozen.")
-    if scope not in key.scopes:
-        return Reason(Code.KEY_SCOPE_MISSING, f"This gateway key lacks the scope `{scope}`.")
-    if key.integration_ids and integration.id not in key.integration_ids:
-        return Reason(
-            Code.KEY_INTEGRATION_NOT_ALLOWED,
-            f"This gateway key may not use the integration `{integration.name}`.",
-        )
-    if model and key.allowed_models and model not in key.allowed_models:
-        return Reason(Code.MODEL_NOT_ALLOWED, f"This gateway key may not use the model `{model[:200]}`.")
-    return None
+    code = first_failed(facts)
+    if code is None:
+        return None
+    called = f"`{(integration.name if integration is not None else name)[:64]}`"
+    expired_at = key.expires_at.isoformat() if key.expires_at is not None else ""
+    messages = {
+        Code.INTEGRATION_NOT_FOUND: f"There is no integration named {called}.",
+        Code.INTEGRATION_NOT_ENABLED: f"The integration {called} was never enabled.",
+        Code.INTEGRATION_DISABLED: f"The integration {called} is disabled.",
+        Code.INTEGRATION_ERROR: f"The integration {called} is in error: its provider refuses the credential.",
+        Code.CREDENTIALS_INVALID: f"The credential of the integration {called} cannot be used.",
+        Code.TENANT_SUSPENDED: "This account is suspended.",
+        Code.KEY_REVOKED: "This gateway key was revoked.",
+        Code.KEY_EXPIRED: f"This gateway key expired at {expired_at}.",
+        Code.KEY_FROZEN: "This gateway key is frozen.",
+        Code.KEY_SCOPE_MISSING: f"This gateway key lacks the scope `{scope}`.",
+        Code.KEY_INTEGRATION_NOT_ALLOWED: f"This gateway key may not use the integration {called}.",
+        Code.MODEL_NOT_ALLOWED: f"This gateway key may not use the model `{model[:200]}`.",
+    }
+    return Reason(code, messages[code])

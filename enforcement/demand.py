@@ -11,14 +11,25 @@ LEAST_INJECTED_OUTPUT = 1_024
 class Bound(msgspec.Struct, frozen=True):
     """The most that a call may use, its output being settled: tokens, and nano-USD. `None`: no bound exists."""
 
-    tokens: int | None
+    tokens_in: int | None
+    tokens_out: int | None
     cost_nanos: int | None
+
+    @property
+    def tokens(self) -> int | None:
+        if self.tokens_in is None or self.tokens_out is None:
+            return None
+        return self.tokens_in + self.tokens_out
 
     def of(self, metric: str) -> int | None:
         """How much of a limit of `metric` the call asks for."""
         if metric == "cost":
             return self.cost_nanos
-        return self.tokens if metric == "tokens" else 1
+        if metric == "tokens":
+            return self.tokens
+        if metric == "tokens_in":
+            return self.tokens_in
+        return self.tokens_out if metric == "tokens_out" else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +75,18 @@ class Demand:
 
     def bound(self, output: int | None) -> Bound:
         """The bound at `output` tokens per choice."""
-        return Bound(self.tokens(output), self.cost_nanos(output))
+        if self.free:
+            return Bound(0, 0, 0)
+        tokens_out = output * self.choices if output is not None else None
+        return Bound(self.input_tokens, tokens_out, self.cost_nanos(output))
 
-    def output_that_fits(self, tokens_left: int | None, nanos_left: int | None) -> int | None:
+    def least_bound(self) -> Bound:
+        """The bound at the least output that may be granted."""
+        return self.bound(self.output_that_fits(0, 0))
+
+    def output_that_fits(
+        self, tokens_left: int | None, nanos_left: int | None, tokens_out_left: int | None = None
+    ) -> int | None:
         """The output to grant: all of it, or as much as fits where the cap is ours, but no less than the least."""
         wanted = self.output_tokens
         if wanted is None or not self.cap_is_ours or self.input_tokens is None:
@@ -74,6 +94,8 @@ class Demand:
         fits = wanted
         if tokens_left is not None:
             fits = min(fits, (tokens_left - self.input_tokens) // self.choices)
+        if tokens_out_left is not None:
+            fits = min(fits, tokens_out_left // self.choices)
         if nanos_left is not None and self.output_within is not None:
             fits = min(fits, self.output_within(nanos_left))
         return max(fits, min(LEAST_INJECTED_OUTPUT, wanted))

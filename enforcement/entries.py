@@ -8,6 +8,8 @@ from uuid import UUID
 
 import msgspec
 
+from accounts.calendars import Calendar
+from enforcement.checks import Facts
 from enforcement.demand import Demand
 from enforcement.policy import Decision, Reason
 from integrations.snapshot import LimitSnapshot
@@ -20,7 +22,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     call_id: UUID
     tenant_id: UUID
     config_version: int
-    timezone: str
+    calendar: Calendar
     integration_id: UUID | None
     key_id: UUID
     provider: str
@@ -30,16 +32,25 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitSnapshot, ...]
     demand: Demand
     hard_block: Reason | None = None
+    checked: Facts | None = None
+    """What the checks saw, where one of them refuses the call."""
     price_version: int | None = None
     metadata: Mapping[str, Any] = {}
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """What a call holds in one window, in the metric's unit."""
+    """What a call holds in one window, in the metric's unit, as it stands in the reservation."""
 
     window_id: int
     metric: str
     amount: int
+    slides: bool = False
+    """What is spent counts for a minute."""
+
+    def to_json(self) -> list[Any]:
+        """As it stands in its reservation."""
+        held = [self.window_id, self.metric, self.amount]
+        return [*held, True] if self.slides else held
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -76,6 +87,10 @@ class Settlement(msgspec.Struct, frozen=True):
         """What the call adds to a window of `metric`."""
         if metric == "cost":
             return self.usage.cost_nanos or 0
+        if metric == "tokens_in":
+            return self.usage.tokens_in or 0
+        if metric == "tokens_out":
+            return self.usage.tokens_out or 0
         if metric == "tokens":
             return (self.usage.tokens_in or 0) + (self.usage.tokens_out or 0)
         return 0

@@ -23,23 +23,40 @@ LOCK_AND_READ_WINDOWS = (
     "SELECT id, spent, held, slots FROM cus_windows WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"
 )
 
-# Deleting is resolving: whoever gets the row back is the one who resolved the call.
+# Deleting is resolving: whoever gets the row back is the one who resolved the call. What a call holds stands in its
+# row, where a window that was made since has added itself; what it spent counts in the second in which it ended, too,
+# where a minute slides.
 RESOLVE_AND_MOVE = """
 WITH ended AS (
-    SELECT call_id, holds FROM json_to_recordset(%s::json) AS ended(call_id uuid, holds json)
+    SELECT call_id, spent FROM json_to_recordset(%s::json) AS ended(call_id uuid, spent jsonb)
 ), gone AS (
     DELETE FROM cus_reservations WHERE call_id IN (
         SELECT call_id FROM cus_reservations WHERE call_id IN (SELECT call_id FROM ended)
         ORDER BY call_id FOR UPDATE
-    ) RETURNING call_id
-), moved AS (
-    SELECT part.window_id, sum(part.held)::bigint AS held, sum(part.spent)::bigint AS spent
-    FROM ended JOIN gone USING (call_id),
-        json_to_recordset(ended.holds) AS part(window_id bigint, held bigint, spent bigint)
-    GROUP BY part.window_id
+    ) RETURNING call_id, windows
+), moved AS MATERIALIZED (
+    SELECT (hold->>0)::bigint AS window_id, sum((hold->>2)::bigint)::bigint AS held,
+        sum(coalesce((ended.spent->>(hold->>1))::bigint, 0))::bigint AS spent,
+        bool_or(coalesce((hold->>3)::boolean, false)) AS slides
+    FROM ended JOIN gone USING (call_id), jsonb_array_elements(gone.windows) AS hold
+    GROUP BY 1
+), slid AS (
+    INSERT INTO cus_window_seconds AS known (window_id, second, amount)
+    SELECT window_id, floor(extract(epoch FROM clock_timestamp())), spent FROM moved WHERE slides AND spent <> 0
+    ON CONFLICT (window_id, second) DO UPDATE SET amount = known.amount + excluded.amount
 )
 UPDATE cus_windows SET held = cus_windows.held - moved.held, spent = cus_windows.spent + moved.spent
 FROM moved WHERE cus_windows.id = moved.window_id
+"""
+
+# What was spent in the seconds that a sliding minute still holds; the windows are locked. Older ones go.
+READ_SECONDS = """
+WITH present AS (SELECT floor(extract(epoch FROM clock_timestamp()))::bigint - 61 AS gone), past AS (
+    DELETE FROM cus_window_seconds USING present
+    WHERE window_id = ANY(%s::bigint[]) AND second <= present.gone
+)
+SELECT window_id, second, amount FROM cus_window_seconds, present
+WHERE window_id = ANY(%s::bigint[]) AND second > present.gone
 """
 
 

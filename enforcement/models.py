@@ -18,23 +18,41 @@ class Window(models.Model):
 
     limit_id = models.UUIDField()
     starts_at = models.DateTimeField()
+    calendar_version = models.PositiveIntegerField(default=0)
+    """Which of the tenant's calendars it belongs to; what needs none has 0."""
     tenant_id = models.UUIDField()
-    opening = models.BigIntegerField(default=0)
-    """What the period's evidence already amounted to when the window was made."""
+    opening = models.BigIntegerField(null=True, default=0)
+    """What the period's evidence already amounted to when the window was opened; unknown until then."""
     spent = models.BigIntegerField(default=0)
     held = models.BigIntegerField(default=0)
     slots = models.BinaryField(null=True)
-    """Sliding minute only: admissions of the last 61 seconds, see `enforcement.slots`."""
+    """Sliding minute of requests only: admissions of the last 61 seconds, see `enforcement.slots`."""
 
     class Meta:
         db_table = "cus_windows"
         constraints = [
-            models.UniqueConstraint(fields=["limit_id", "starts_at"], name="cus_windows_once"),
+            models.UniqueConstraint(fields=["limit_id", "starts_at", "calendar_version"], name="cus_windows_once"),
             models.CheckConstraint(condition=Q(held__gte=0), name="cus_windows_held"),
         ]
 
     def __str__(self) -> str:
         return f"{self.limit_id} from {self.starts_at}"
+
+
+class WindowSecond(models.Model):
+    """What calls that ended in one second spent of a limit on a sliding minute; goes when the minute has passed."""
+
+    pk = models.CompositePrimaryKey("window_id", "second")
+    window_id = models.BigIntegerField()
+    second = models.BigIntegerField()
+    """Of the store's clock, since 1970."""
+    amount = models.BigIntegerField()
+
+    class Meta:
+        db_table = "cus_window_seconds"
+
+    def __str__(self) -> str:
+        return f"{self.window_id} at {self.second}"
 
 
 class Worker(models.Model):
@@ -57,7 +75,7 @@ class Reservation(models.Model):
     tenant_id = models.UUIDField()
     worker_id = models.BigIntegerField()
     windows = models.JSONField()
-    """`{window id: [metric, amount held]}`"""
+    """`[[window id, metric, amount held]]`, and `true` where what is spent counts for a minute."""
     bound_tokens_in = models.BigIntegerField(null=True)
     bound_tokens_out = models.BigIntegerField(null=True)
     bound_cost_nanos = models.BigIntegerField(null=True)
@@ -87,9 +105,9 @@ class EnforcementDecision(AppendOnlyModel):
     code = models.CharField(max_length=32)
     reasons = models.JSONField(default=list)
     limits = models.JSONField(default=list)
-    """Per limit: version, amount, spent, held, asked, left, reset time."""
+    """Per limit: version, amount, spent, held, asked, left, reset time, see `enforcement.receipt_numbers`."""
     demand = models.JSONField(default=dict)
-    """The call's proven bound: tokens in, tokens out, nano-USD, and whether the output cap is ours."""
+    """The call's proven bound: tokens in, tokens out, nano-USD, and whether the output cap is ours; else why not."""
     price_version = models.IntegerField(null=True)
     config_version = models.BigIntegerField()
     degraded = models.BooleanField(default=False)

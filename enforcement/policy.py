@@ -1,47 +1,24 @@
 """The one decision: may this call go ahead? Pure; the proxy and every check share it.
 
-The order of checks is fixed and the first hit wins: hard blocks, budget, tokens, what is held, rate, concurrency,
-warnings.
+The order of checks is fixed and the first hit wins (`enforcement.codes.Code` lists it): hard blocks, budget, tokens,
+requests, what is held, rates, concurrency, warnings.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from enforcement.codes import Code, Result
+from enforcement import reasons
+from enforcement.codes import LADDER, RESULTS, Code, Result
 from enforcement.demand import Bound, Demand
-from enforcement.wording import amount_in_words, limit_in_words
-from integrations.snapshot import LimitSnapshot
+from enforcement.reasons import Reason as Reason
+from enforcement.standing import Standing as Standing
 
-WARN_PERCENT = 80
-HELD_RETRY_SECONDS = 1
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """A limit as it stands at the moment of decision. `wait_seconds` is until a sliding minute has room."""
-
-    limit: LimitSnapshot
-    spent: int
-    held: int
-    resets_at: datetime | None
-    wait_seconds: int = 0
-
-
-class Reason(msgspec.Struct, frozen=True):
-    """Why: in the contract's fields. Amounts are in the limit's unit (nano-USD, tokens, requests, calls)."""
-
-    code: Code
-    message: str
-    limit_type: str | None = None
-    limit_value: int | None = None
-    current_value: int | None = None
-    threshold_percent: int | None = None
-    retry_after_seconds: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self)
+WARN_PERCENTS = (80, 95)
+BOUNDED_METRICS = frozenset(["cost", "tokens", "tokens_in", "tokens_out"])
+"""What a call uses an unknown amount of until it ends."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -52,6 +29,8 @@ class Decision(msgspec.Struct, frozen=True):
     output_tokens: int | None
     bound: Bound
     """What the call may use with that output."""
+    would: tuple[tuple[UUID, Code], ...] = ()
+    """Per limit in mode shadow: what it would say if it were strict."""
 
     @property
     def code(self) -> Code:
@@ -63,168 +42,114 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 PASSED = (Reason(Code.ALL_CHECKS_PASSED, "All checks passed."),)
-NO_BOUND = Bound(None, None)
+NO_BOUND = Bound(None, None, None)
 
 
 def decide(*, hard_block: Reason | None, standings: Sequence[Standing], demand: Demand, now: datetime) -> Decision:
-    """Decide over one call. `standings` are the limits that count it, in any order."""
+    """Decide over one call. `standings` are the limits in force that count it, in any order."""
     if hard_block is not None:
         return Decision(Result.HARD_BLOCKED, (hard_block,), None, NO_BOUND)
     strict = [standing for standing in standings if standing.limit.mode == "strict"]
+    would = tuple(
+        (standing.limit.limit_id, _would(standing, strict, demand))
+        for standing in standings
+        if standing.limit.mode == "shadow"
+    )
     if blocked := _unboundable(strict, demand):
-        return Decision(Result.HARD_BLOCKED, (blocked,), None, NO_BOUND)
-    output = demand.output_that_fits(_least_left(strict, "tokens"), _least_left(strict, "cost"))
+        return Decision(Result.HARD_BLOCKED, (blocked,), None, NO_BOUND, would)
+    output = _output(strict, demand)
     bound = demand.bound(output)
-    refusal = _refusal(strict, bound, now)
-    if refusal is not None:
-        result, reason = refusal
-        return Decision(result, (reason,), output, bound)
-    warnings = _warnings(standings)
-    if warnings:
-        return Decision(Result.WARNED, warnings, output, bound)
-    return Decision(Result.ALLOWED, PASSED, output, bound)
-
-
-def receipt_of(standing: Standing, bound: Bound) -> dict[str, Any]:
-    """Every number this decision saw of one limit."""
-    limit = standing.limit
-    return {
-        "limit_id": limit.limit_id,
-        "version": limit.version,
-        "scope": limit.scope,
-        "metric": limit.metric,
-        "period": limit.period,
-        "mode": limit.mode,
-        "amount": limit.amount,
-        "spent": standing.spent,
-        "held": standing.held,
-        "asked": bound.of(limit.metric),
-        "left": limit.amount - standing.spent - standing.held,
-        "resets_at": standing.resets_at.isoformat() if standing.resets_at else None,
-    }
+    found = _refusal(standings, bound, now) or _warnings(standings) or PASSED
+    return Decision(RESULTS[found[0].code], found, output, bound, would)
 
 
 def _unboundable(strict: Sequence[Standing], demand: Demand) -> Reason | None:
     metrics = {standing.limit.metric for standing in strict}
-    if not demand.is_bounded and metrics & {"cost", "tokens"}:
-        field = demand.unbounded_by or "the request"
-        return Reason(
-            Code.UNBOUNDED_REQUEST,
-            f"`{field}` makes the size of this call unknowable, and a strict limit admits only calls with a bound.",
-        )
+    if not demand.is_bounded and metrics & BOUNDED_METRICS:
+        return reasons.unbounded(demand.unbounded_by or "the request")
     if "cost" in metrics and not demand.free and demand.cost_at is None:
-        return Reason(
-            Code.MODEL_UNPRICED,
-            "This model has no price in the price book, and a strict cost limit admits only calls of bounded cost.",
-        )
+        return reasons.UNPRICED
     return None
 
 
-def _least_left(strict: Sequence[Standing], metric: str) -> int | None:
-    left = [s.limit.amount - s.spent - s.held for s in strict if s.limit.metric == metric]
-    return min(left, default=None)
+def _output(strict: Sequence[Standing], demand: Demand) -> int | None:
+    """The output to grant, so that the call fits where it can."""
+    left: dict[str, int] = {}
+    for standing in strict:
+        metric = standing.limit.metric
+        left[metric] = min(standing.left, left.get(metric, standing.left))
+    return demand.output_that_fits(left.get("tokens"), left.get("cost"), left.get("tokens_out"))
 
 
-def _refusal(strict: Sequence[Standing], bound: Bound, now: datetime) -> tuple[Result, Reason] | None:
-    for metric, exceeded in (("cost", Code.BUDGET_EXCEEDED), ("tokens", Code.TOKEN_LIMIT_EXCEEDED)):
-        for standing in _of(strict, metric):
+def _refusal(standings: Sequence[Standing], bound: Bound, now: datetime) -> tuple[Reason, ...] | None:
+    first: tuple[Code, Standing, int] | None = None
+    for standing in standings:
+        mode, metric = standing.limit.mode, standing.limit.metric
+        if mode == "strict":
             asked = bound.of(metric) or 0
-            if standing.spent + asked > standing.limit.amount:
-                return Result.BLOCKED, _exceeded(exceeded, standing, asked, now)
-    for metric, held in (("cost", Code.BUDGET_HELD), ("tokens", Code.TOKEN_HELD)):
-        for standing in _of(strict, metric):
-            asked = bound.of(metric) or 0
-            if standing.spent + standing.held + asked > standing.limit.amount:
-                return Result.THROTTLED, _held(held, standing, asked)
-    for standing in _of(strict, "requests"):
-        if standing.spent + 1 > standing.limit.amount:
-            return Result.THROTTLED, _too_fast(standing)
-    for standing in _of(strict, "concurrency"):
-        if standing.held + 1 > standing.limit.amount:
-            return Result.THROTTLED, _too_many_at_once(standing)
-    return None
+        elif mode == "headroom":
+            # Whatever the call may use: it is refused where nothing is left.
+            asked = 1
+        else:
+            continue
+        code = _hit(standing, asked)
+        if code is not None and (first is None or LADDER[code] < LADDER[first[0]]):
+            first = code, standing, bound.of(metric) or 0
+    return None if first is None else (reasons.refusing(*first, now),)
 
 
-def _of(standings: Sequence[Standing], metric: str) -> list[Standing]:
-    return [standing for standing in standings if standing.limit.metric == metric]
-
-
-def _exceeded(code: Code, standing: Standing, asked: int, now: datetime) -> Reason:
+def _hit(standing: Standing, asked: int) -> Code | None:
+    """Why this limit has no room for `asked`, or `None`."""
     limit = standing.limit
-    reset = f" It resets at {standing.resets_at.isoformat()}." if standing.resets_at else ""
-    return Reason(
-        code,
-        f"The {limit_in_words(limit)} does not cover this call: "
-        f"{_numbers(standing, asked)} Ask for less output or a higher limit.{reset}",
-        limit_type=limit.metric,
-        limit_value=limit.amount,
-        current_value=standing.spent,
-        retry_after_seconds=_seconds_until(standing.resets_at, now),
-    )
+    metric, amount = limit.metric, limit.amount
+    if metric == "concurrency":
+        return Code.CONCURRENCY_EXCEEDED if standing.held + asked > amount else None
+    if metric == "cost":
+        exceeded, held = Code.BUDGET_EXCEEDED, Code.BUDGET_HELD
+    elif metric == "requests":
+        exceeded, held = Code.REQUEST_LIMIT_EXCEEDED, Code.RATE_LIMIT_EXCEEDED
+    else:
+        exceeded, held = Code.TOKEN_LIMIT_EXCEEDED, Code.TOKEN_HELD
+    if standing.spent + asked > amount:
+        if limit.period != "minute":
+            return exceeded
+        # A minute goes by; what does not fit into an empty one never will.
+        return Code.RATE_LIMIT_EXCEEDED if asked <= amount or metric == "requests" else exceeded
+    return held if standing.spent + standing.held + asked > amount else None
 
 
-def _held(code: Code, standing: Standing, asked: int) -> Reason:
-    return Reason(
-        code,
-        f"The {limit_in_words(standing.limit)} is held by calls in flight: "
-        f"{_numbers(standing, asked)} Retry shortly, or ask for less output.",
-        limit_type=standing.limit.metric,
-        limit_value=standing.limit.amount,
-        current_value=standing.spent + standing.held,
-        retry_after_seconds=HELD_RETRY_SECONDS,
-    )
-
-
-def _numbers(standing: Standing, asked: int) -> str:
-    metric = standing.limit.metric
-    return (
-        f"spent {amount_in_words(metric, standing.spent)}, held {amount_in_words(metric, standing.held)}, "
-        f"this call may use {amount_in_words(metric, asked)}."
-    )
-
-
-def _too_fast(standing: Standing) -> Reason:
-    return Reason(
-        Code.RATE_LIMIT_EXCEEDED,
-        f"The {limit_in_words(standing.limit)} is reached. Retry in {max(1, standing.wait_seconds)} s.",
-        limit_type="requests",
-        limit_value=standing.limit.amount,
-        current_value=standing.spent,
-        retry_after_seconds=max(1, standing.wait_seconds),
-    )
-
-
-def _too_many_at_once(standing: Standing) -> Reason:
-    return Reason(
-        Code.CONCURRENCY_EXCEEDED,
-        f"The {limit_in_words(standing.limit)} is reached. Retry when a call has ended.",
-        limit_type="concurrency",
-        limit_value=standing.limit.amount,
-        current_value=standing.held,
-        retry_after_seconds=HELD_RETRY_SECONDS,
-    )
+def _would(shadow: Standing, strict: Sequence[Standing], demand: Demand) -> Code:
+    """What a limit in mode shadow would say if it were strict as well."""
+    if blocked := _unboundable([shadow], demand):
+        return blocked.code
+    bound = demand.bound(_output([*strict, shadow], demand))
+    return _hit(shadow, bound.of(shadow.limit.metric) or 0) or Code.ALL_CHECKS_PASSED
 
 
 def _warnings(standings: Sequence[Standing]) -> tuple[Reason, ...]:
-    reasons = []
-    for metric, code in (("cost", Code.BUDGET_WARNING), ("tokens", Code.TOKEN_WARNING)):
-        for standing in _of(standings, metric):
-            limit = standing.limit
-            percent = min(limit.warn_percents, default=WARN_PERCENT)
-            # Spent only: what is held may still come back.
-            if limit.amount and standing.spent * 100 >= limit.amount * percent:
-                reasons.append(
-                    Reason(
-                        code,
-                        f"The {limit_in_words(limit)} is used to {standing.spent * 100 // limit.amount} %.",
-                        limit_type=metric,
-                        limit_value=limit.amount,
-                        current_value=standing.spent,
-                        threshold_percent=percent,
-                    )
-                )
-    return tuple(reasons)
+    found = []
+    for standing in standings:
+        limit = standing.limit
+        if limit.mode == "shadow":
+            continue
+        code, usual = _warning_of(limit.metric, limit.period)
+        # What is held of money and tokens may still come back; calls at the same time are held only.
+        used = standing.held if limit.metric == "concurrency" else standing.spent
+        percents = [*(limit.warn_percents or usual), *((100,) if limit.mode == "soft" else ())]
+        reached = [percent for percent in percents if used * 100 >= limit.amount * percent]
+        if reached and (limit.amount or limit.mode == "soft"):
+            found.append(reasons.warning(code, standing, used, max(reached)))
+    return tuple(sorted(found, key=lambda reason: LADDER[reason.code]))
 
 
-def _seconds_until(moment: datetime | None, now: datetime) -> int | None:
-    return None if moment is None else max(1, int((moment - now).total_seconds()))
+def _warning_of(metric: str, period: str) -> tuple[Code, tuple[int, ...]]:
+    """The code, and the percents where the limit has none of its own: what comes back by itself has none."""
+    if metric == "concurrency":
+        return Code.CONCURRENCY_WARNING, ()
+    if period == "minute":
+        return Code.RATE_WARNING, ()
+    if metric == "cost":
+        return Code.BUDGET_WARNING, WARN_PERCENTS
+    if metric == "requests":
+        return Code.REQUEST_WARNING, WARN_PERCENTS
+    return Code.TOKEN_WARNING, WARN_PERCENTS

@@ -33,6 +33,7 @@ ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in + tokens_out
 """
 LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
+SETTLED_METRICS = ("cost", "tokens", "tokens_in", "tokens_out")
 INSERT_USAGE = Statement("insert_usage", entries.INSERT)
 RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
 MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s"
@@ -48,10 +49,7 @@ def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
     ended = [
         {
             "call_id": settlement.usage.call_id,
-            "holds": [
-                {"window_id": hold.window_id, "held": hold.amount, "spent": settlement.spent_of(hold.metric)}
-                for hold in settlement.holds
-            ],
+            "spent": {metric: settlement.spent_of(metric) for metric in SETTLED_METRICS},
         }
         for settlement in settlements
     ]

@@ -4,13 +4,14 @@ Stored as bytes: the newest second, then one count per slot, the slot of a secon
 """
 
 import struct
+from collections.abc import Mapping
 
 SLOTS = 61
 FORMAT = struct.Struct(f"<q{SLOTS}I")
 
 
 class SlidingMinute:
-    """How many were admitted in each of the last 61 seconds. Times are whole seconds of the store's clock."""
+    """How much there was in each of the last 61 seconds. Times are whole seconds of the store's clock."""
 
     __slots__ = ("counts", "newest")
 
@@ -20,6 +21,15 @@ class SlidingMinute:
             self.counts = [0] * SLOTS
         else:
             self.newest, *self.counts = FORMAT.unpack(stored)
+
+    @classmethod
+    def of(cls, seconds: Mapping[int, int], now_second: int) -> "SlidingMinute":
+        """The minute before `now_second`, from the amount of each second."""
+        minute = cls(None)
+        minute.advance(now_second)
+        for second, amount in seconds.items():
+            minute.put(second, amount)
+        return minute
 
     def advance(self, second: int) -> None:
         """Empty the slots that left the minute. A clock that went back changes nothing."""
@@ -34,12 +44,18 @@ class SlidingMinute:
         self.newest = second
 
     def total(self) -> int:
-        """Admissions in the last minute, as of `advance`."""
+        """What there was in the last minute, as of `advance`."""
         return sum(self.counts)
 
     def add(self) -> None:
         """Count one admission in the newest second."""
         self.counts[self.newest % SLOTS] += 1
+
+    def put(self, second: int, amount: int) -> None:
+        """Count an amount of that second, unless it has left the minute."""
+        self.advance(second)
+        if second > self.newest - SLOTS:
+            self.counts[second % SLOTS] += amount
 
     def wait_for_room(self, amount: int) -> int:
         """Seconds until less than `amount` is left in the minute; 61 if that never comes by waiting."""

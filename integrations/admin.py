@@ -249,8 +249,8 @@ class LimitAdmin(HouseAdmin):
 
     form = LimitForm
     list_display = (
-        "tenant", "scope", "integration", "key", "metric", "period", "shown", "mode", "version", "effective_from",
-        "superseded_at",
+        "tenant", "scope", "integration", "key", "model", "metric", "period", "shown", "mode", "version",
+        "effective_from", "superseded_at",
     )  # fmt: skip
     list_display_links = ("tenant", "shown")
     list_filter = (("superseded_at", admin.EmptyFieldListFilter), "scope", "metric", "mode")
@@ -278,13 +278,17 @@ class LimitAdmin(HouseAdmin):
             integration=obj.integration,
             key=obj.key,
             metric=obj.metric,
+            model=obj.model,
             period=obj.period,
             amount=obj.amount,
             mode=obj.mode,
             warn_percents=obj.warn_percents,
+            raised_to=obj.raised_to,
+            raise_until=obj.raise_until,
+            effective_from=form.begins,
             author=cast("Any", request.user),
             reason=obj.reason,
-            now=timezone.now(),
+            now=form.entered_at,
         )
         obj.pk = limit.pk
         obj.refresh_from_db()

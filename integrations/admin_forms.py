@@ -1,10 +1,12 @@
 """What operators enter about integrations, keys and limits, and what is wrong with it."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.core.validators import RegexValidator
+from django.utils import timezone
 
 from accounts.models import Tenant
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_reference
@@ -54,7 +56,7 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
             # Pages take help for HTML, so a placeholder in angle brackets would vanish.
             self.fields["name"].help_text = "Part of the proxy URL: /proxy/NAME/…"
         if not self.instance._state.adding:
-            self.initial.update(classic_limits(self.instance))
+            self.initial.update(classic_limits(self.instance, timezone.now()))
 
     @property
     def classic_values(self) -> dict[str, int]:
@@ -131,23 +133,36 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for type 
         help_text="US dollars for cost, else a whole number of tokens, requests or calls. Empty lifts the limit.",
     )
 
+    raised_to = forms.DecimalField(
+        required=False, min_value=0, decimal_places=9, max_digits=28, help_text="The amount until the raise ends."
+    )
+    effective_from = forms.DateTimeField(required=False, help_text="Empty: at once.")
+
     class Meta:
         model = Limit
         fields = (
-            "tenant", "scope", "integration", "key", "metric", "period", "amount", "mode", "warn_percents", "reason",
+            "tenant", "scope", "integration", "key", "model", "metric", "period", "amount", "mode", "warn_percents",
+            "raised_to", "raise_until", "effective_from", "reason",
         )  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
+        self.entered_at = timezone.now()
         tenant: Tenant | None = data.get("tenant")
         for name in ("integration", "key"):
             target = data.get(name)
             if target is not None and target.tenant != tenant:
                 self.add_error(name, "This belongs to another tenant.")
-        amount: Decimal | None = data.get("amount")
-        if amount is not None:
-            unit = NANOS_PER_DOLLAR if data.get("metric") == Metric.COST else 1
-            if amount * unit != int(amount * unit):
-                self.add_error("amount", "Only cost has decimals.")
-            data["amount"] = int(amount * unit)
+        unit = NANOS_PER_DOLLAR if data.get("metric") == Metric.COST else 1
+        for name in ("amount", "raised_to"):
+            entered: Decimal | None = data.get(name)
+            if entered is not None:
+                if entered * unit != int(entered * unit):
+                    self.add_error(name, "Only cost has decimals.")
+                data[name] = int(entered * unit)
+        self.begins: datetime | None = data.get("effective_from")
+        if self.begins is not None and self.begins < self.entered_at:
+            self.add_error("effective_from", "A version cannot take effect in the past.")
+        # The row has to have one, whatever was entered.
+        data["effective_from"] = self.begins or self.entered_at
         return data

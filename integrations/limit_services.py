@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Max
 
 from accounts.models import Tenant, User
 from accounts.services import touch_config
@@ -31,16 +33,24 @@ def set_limit(
     mode: str = Mode.STRICT,
     integration: Integration | None = None,
     key: GatewayKey | None = None,
+    model: str = "",
     warn_percents: Sequence[int] = (),
+    raised_to: int | None = None,
+    raise_until: datetime | None = None,
+    effective_from: datetime | None = None,
     author: User | None = None,
     reason: str = "",
 ) -> Limit:
     """Write the next version of the limit of these calls, metric and period, or its first. `amount=None` lifts it.
 
-    Usage stays with the limit: a changed amount or mode meets what was already spent. After a lifted limit comes
-    another one, with an id of its own, because nobody counted in between: its window opens with the period's
+    It holds at once, or from `effective_from` on, until the next version that is scheduled for later; lifting drops
+    those. Usage stays with the limit: a changed amount or mode meets what was already spent. After a lifted limit
+    comes another one, with an id of its own, because nobody counted in between: its window opens with the period's
     evidence. Raises `ValidationError`.
     """
+    begins = effective_from or now
+    if begins < now:
+        raise ValidationError({"effective_from": "A version cannot take effect in the past."})
     # One writer per tenant, so that two edits cannot both become the next version.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     limit = Limit(
@@ -48,27 +58,19 @@ def set_limit(
         scope=scope,
         integration=integration,
         key=key,
+        model=model,
         metric=metric,
         period=period,
         amount=amount,
         mode=mode,
-        warn_percents=list(warn_percents),
+        warn_percents=sorted(warn_percents),
+        raised_to=raised_to,
+        raise_until=raise_until,
         author=author,
         reason=reason,
-        effective_from=now,
+        effective_from=begins,
     )
-    before = (
-        Limit.objects.for_tenant(tenant.pk)
-        .filter(
-            scope=scope, integration=integration, key=key, metric=metric, period=period, superseded_at=None
-        )
-        .first()
-    )  # fmt: skip
-    if before is not None:
-        if before.amount is not None or amount is None:
-            limit.limit_id, limit.version = before.limit_id, before.version + 1
-        before.superseded_at = now
-        before.save(update_fields=["superseded_at"])
+    _place(limit, now)
     # A lifted limit has no amount, which forms would take for a forgotten one.
     limit.full_clean(exclude=["amount"] if amount is None else None)
     limit.save()
@@ -76,11 +78,107 @@ def set_limit(
     return limit
 
 
+def _place(limit: Limit, now: datetime) -> None:
+    """Make room for `limit` between the versions of its kind, and give it its id and number."""
+    kind = {field: getattr(limit, field) for field in ("scope", "integration", "key", "model", "metric", "period")}
+    versions = list(
+        Limit.objects.for_tenant(limit.tenant_id).not_over(now).filter(**kind).order_by("effective_from")
+    )  # fmt: skip
+    before = [version for version in versions if version.effective_from <= limit.effective_from]
+    following = versions[len(before) :]
+    if limit.amount is None:
+        _drop(following)
+        following = []
+    if before:
+        before[-1].superseded_at = limit.effective_from
+        before[-1].save(update_fields=["superseded_at"])
+    if following:
+        limit.superseded_at = following[0].effective_from
+    same = next(iter([*before[-1:], *following]), None)
+    if same is not None and (same.amount is not None or limit.amount is None):
+        limit.limit_id = same.limit_id
+        newest = Limit.objects.filter(limit_id=same.limit_id).aggregate(newest=Max("version"))["newest"]
+        limit.version = newest + 1
+
+
+def _drop(scheduled: Sequence[Limit]) -> None:
+    """Replace versions before they come into force."""
+    for version in scheduled:
+        version.superseded_at = version.effective_from
+        version.save(update_fields=["superseded_at"])
+
+
+@transaction.atomic
+def change_limit(
+    *, limit: Limit, now: datetime, author: User | None = None, reason: str = "", **values: object
+) -> Limit:
+    """Write another version of `limit`: its values but for those given. Raises `ValidationError`."""
+    raise_until = limit.raise_until if limit.raise_until is not None and limit.raise_until > now else None
+    kept: dict[str, object] = {
+        "amount": limit.amount,
+        "mode": limit.mode,
+        "warn_percents": limit.warn_percents,
+        "raised_to": limit.raised_to if raise_until is not None else None,
+        "raise_until": raise_until,
+    }
+    return set_limit(
+        tenant=limit.tenant,
+        scope=limit.scope,
+        integration=limit.integration,
+        key=limit.key,
+        model=limit.model,
+        metric=limit.metric,
+        period=limit.period,
+        now=now,
+        author=author,
+        reason=reason,
+        **{**kept, **values},  # type: ignore[arg-type]  # fields of a version by their names
+    )
+
+
+def raise_limit(
+    *, limit: Limit, to: int, until: datetime, reason: str, now: datetime, author: User | None = None
+) -> Limit:
+    """Let `limit` be `to` until an instant at which it falls back by itself. Raises `ValidationError`."""
+    if limit.amount is None or to <= limit.amount:
+        raise ValidationError({"raised_to": "A raise is to more than the amount of the limit."})
+    if until <= now:
+        raise ValidationError({"raise_until": "A raise ends in the future."})
+    if not reason:
+        raise ValidationError({"reason": "A raise needs a reason."})
+    return change_limit(limit=limit, now=now, author=author, reason=reason, raised_to=to, raise_until=until)
+
+
+def lift_limit(*, limit: Limit, now: datetime, author: User | None = None, reason: str = "") -> Limit:
+    """Lift `limit` and drop what is scheduled for it; its history stays."""
+    return change_limit(
+        limit=limit, now=now, author=author, reason=reason, amount=None, raised_to=None, raise_until=None
+    )  # fmt: skip
+
+
+def revert_limit(*, limit: Limit, now: datetime, author: User | None = None, reason: str = "") -> Limit:
+    """Write a new version with the values of an old one, `limit`. A raise that is over stays over."""
+    reason = reason or f"Back to version {limit.version}."
+    return change_limit(limit=limit, now=now, author=author, reason=reason)
+
+
+@transaction.atomic
+def drop_scheduled(*, limit: Limit, now: datetime) -> int:
+    """Drop the versions of `limit` that are not in force yet and give their number; the one in force stays."""
+    Tenant.objects.select_for_update().get(pk=limit.tenant_id)
+    versions = Limit.objects.for_tenant(limit.tenant_id).not_over(now).filter(limit_id=limit.limit_id)
+    scheduled = list(versions.filter(effective_from__gt=now).order_by("effective_from"))
+    _drop(scheduled)
+    versions.filter(effective_from__lte=now).update(superseded_at=None)
+    touch_config(limit.tenant_id)
+    return len(scheduled)
+
+
 @transaction.atomic
 def set_classic_limit(*, integration: Integration, field: str, value: int, now: datetime) -> None:
     """Write one of the integration's plain limits (`CLASSIC`); 0 means unlimited."""
     metric, period, unit = CLASSIC[field]
-    if value == 0 and field not in classic_limits(integration):
+    if value == 0 and field not in classic_limits(integration, now):
         return
     set_limit(
         tenant=integration.tenant,
@@ -93,9 +191,9 @@ def set_classic_limit(*, integration: Integration, field: str, value: int, now: 
     )
 
 
-def classic_limits(integration: Integration) -> dict[str, int]:
+def classic_limits(integration: Integration, now: datetime) -> dict[str, int]:
     """The integration's plain limits that are set, in cents, tokens and requests."""
-    rows = Limit.objects.for_tenant(integration.tenant_id).in_force().filter(
+    rows = Limit.objects.for_tenant(integration.tenant_id).in_force(now).filter(
         integration=integration, mode=Mode.STRICT
     )  # fmt: skip
     amounts = {(row.metric, row.period): row.amount or 0 for row in rows}

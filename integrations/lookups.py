@@ -1,5 +1,7 @@
 """What the commands of this app share: finding rows by name, and the errors an operator can cause."""
 
+from django.utils import timezone
+
 from accounts.commands import CommandFailed
 from accounts.models import Tenant
 from integrations.key_services import KeyIsRevoked
@@ -11,9 +13,8 @@ from integrations.vault import VaultError
 EXPECTED = (VaultError, CredentialRequired, TransitionRefused, KeyIsRevoked)
 SAYINGS = {
     "cus_integrations_name_once": "The tenant already has an integration of that name.",
-    "cus_limits_metric_has_period": (
-        "Requests are counted per minute, concurrency in total, cost and tokens per day, month or in total."
-    ),
+    "cus_limits_metric_has_period": "Calls at the same time are counted in period `total` only.",
+    "cus_limits_raise": "A raise needs an amount above that of the limit, and an end.",
     "cus_limits_amount": "The amount is too large.",
     "cus_limits_scope_names_its_target": "The scope and what it names do not fit together.",
 }
@@ -40,13 +41,14 @@ def key_of(tenant: Tenant, public_id: str) -> GatewayKey:
 
 
 def limit_of(tenant: Tenant, limit_id: str) -> Limit:
-    """The newest version of the tenant's limit. Raises `CommandFailed`."""
-    found = (
+    """The version of the tenant's limit that is in force, else the next or the newest. Raises `CommandFailed`."""
+    versions = (
         Limit.objects.for_tenant(tenant.pk)
         .filter(limit_id=limit_id)
-        .select_related("integration", "key", "author")
-        .order_by("-version")
-        .first()
+        .select_related("tenant", "integration", "key", "author")
+    )
+    found = (
+        versions.not_over(timezone.now()).order_by("effective_from").first() or versions.order_by("-version").first()
     )
     if found is None:
         raise CommandFailed(f"`{tenant.slug}` has no limit `{limit_id}`.", code="not_found")

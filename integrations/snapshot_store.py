@@ -6,7 +6,13 @@ found out and loaded again before anything is decided by it.
 
 import hmac
 from collections import OrderedDict
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from uuid import UUID
+
+from django.utils import timezone
 
 from accounts.models import Tenant
 from integrations.custody import binding_of
@@ -87,17 +93,16 @@ def matches(key: KeySnapshot, digest: bytes) -> bool:
 
 def load_tenant(tenant_id: UUID) -> TenantSnapshot:
     """Read a tenant's configuration, its version first."""
+    now = timezone.now()
     tenant = Tenant.objects.get(pk=tenant_id)
     integrations = Integration.objects.for_tenant(tenant_id).present().prefetch_related("credentials").order_by("name")
     return TenantSnapshot(
         id=tenant.pk,
         config_version=tenant.config_version,
-        timezone=tenant.timezone,
+        calendar=tenant.calendar,
         suspended=tenant.suspended_at is not None,
         integrations={row.name: snapshot_of_integration(row) for row in integrations},
-        limits=tuple(
-            snapshot_of_limit(row) for row in Limit.objects.for_tenant(tenant_id).in_force().order_by("limit_id")
-        ),
+        limits=limits_of(tenant_id, now),
     )
 
 
@@ -132,8 +137,24 @@ def snapshot_of_integration(row: Integration) -> IntegrationSnapshot:
     )
 
 
-def snapshot_of_limit(row: Limit) -> LimitSnapshot:
-    return LimitSnapshot(
+def limits_of(tenant_id: UUID, now: datetime) -> tuple[LimitSnapshot, ...]:
+    """The tenant's limits as they are at `now`, each with what is scheduled for it."""
+    rows = Limit.objects.for_tenant(tenant_id).not_over(now).order_by("limit_id", "effective_from")
+    limits = []
+    for _, versions in groupby(rows, key=attrgetter("limit_id")):
+        terms = [term for row in versions for term in _terms_of(row, now)]
+        limit = terms.pop()
+        while terms:
+            limit = replace(terms.pop(), successor=limit)
+        # A limit that is lifted and stays so is none any more.
+        if not limit.is_lifted or limit.successor is not None:
+            limits.append(limit)
+    return tuple(limits)
+
+
+def _terms_of(row: Limit, now: datetime) -> list[LimitSnapshot]:
+    """The version as it is, or as it is first while it is raised, and then after that."""
+    base = LimitSnapshot(
         limit_id=row.limit_id,
         version=row.version,
         scope=row.scope,
@@ -143,7 +164,17 @@ def snapshot_of_limit(row: Limit) -> LimitSnapshot:
         mode=row.mode,
         amount=row.amount or 0,
         warn_percents=tuple(row.warn_percents),
+        model=row.model,
+        starts_at=row.effective_from if row.effective_from > now else None,
+        is_lifted=row.amount is None,
     )
+    until = row.raise_until
+    if until is None or row.raised_to is None or until <= max(now, row.effective_from):
+        return [base]
+    raised = replace(base, amount=row.raised_to, raised_from=base.amount, raise_until=until)
+    if row.superseded_at is not None and row.superseded_at <= until:
+        return [raised]
+    return [raised, replace(base, starts_at=until)]
 
 
 def snapshot_of_key(row: GatewayKey) -> KeySnapshot:

@@ -34,6 +34,8 @@ REASON_OF: Mapping[str, str] = {
     Code.UNBOUNDED_REQUEST: "budget",
     Code.BUDGET_EXCEEDED: "budget",
     Code.BUDGET_HELD: "budget",
+    Code.CHECK_FAILED: "error",
+    Code.REQUEST_LIMIT_EXCEEDED: "rate",
     Code.TOKEN_LIMIT_EXCEEDED: "token",
     Code.TOKEN_HELD: "token",
     Code.RATE_LIMIT_EXCEEDED: "rate",

@@ -43,7 +43,7 @@ class MonthUsage:
 
     def of(self, integrations: Sequence[Integration], now: datetime) -> dict[UUID, Used]:
         """What each used in the month of its tenant's time zone that holds `now`."""
-        starts = {each.pk: window_start("month", each.tenant.timezone, now) for each in integrations}
+        starts = {each.pk: window_start("month", each.tenant.calendar, now) for each in integrations}
         with self._lock:
             if missing := [each for each in integrations if not self._is_fresh(each.pk, starts[each.pk])]:
                 read_at = time.monotonic()

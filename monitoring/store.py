@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from accounts.models import Tenant
 from enforcement import slots
 from enforcement.models import Reservation, Window, Worker
-from enforcement.periods import window_start
+from enforcement.windows import span_of
 from integrations.limit_services import CLASSIC
 from integrations.limits import LimitScope, Mode
 from integrations.models import HealthState, Integration, Limit, Status
@@ -64,20 +64,21 @@ class StoreCollector:
 
 
 def _classic_limits(integrations: Sequence[Integration], now: datetime) -> dict[tuple[UUID, str], ClassicLimit]:
-    zones = {integration.pk: integration.tenant.timezone for integration in integrations}
+    calendars = {integration.pk: integration.tenant.calendar for integration in integrations}
     rows = []
-    for row in Limit.objects.in_force().filter(scope=LimitScope.INTEGRATION, mode=Mode.STRICT):
+    for row in Limit.objects.in_force(now).filter(scope=LimitScope.INTEGRATION, mode=Mode.STRICT):
         field = FIELD_OF.get((row.metric, row.period))
-        if field and row.integration_id in zones:
+        if field and row.integration_id in calendars:
             rows.append((row.integration_id, field, row))
-    starts = {row.limit_id: window_start(row.period, zones[owner], now) for owner, _, row in rows}
+    spans = {row.limit_id: span_of(row, calendars[owner], now) for owner, _, row in rows}
+    starts = {span.starts_at for span in spans.values()}
     windows = {
-        (window.limit_id, window.starts_at): window
-        for window in Window.objects.filter(limit_id__in=starts, starts_at__in=set(starts.values()))
+        (window.limit_id, window.starts_at, window.calendar_version): window
+        for window in Window.objects.filter(opening__isnull=False, limit_id__in=spans, starts_at__in=starts)
     }
     return {
         (owner, field): ClassicLimit(
-            amount=row.amount or 0, used=_used(field, windows.get((row.limit_id, starts[row.limit_id])), now)
+            amount=row.amount_at(now) or 0, used=_used(field, windows.get(spans[row.limit_id].identity), now)
         )
         for owner, field, row in rows
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from enforcement.checks import hard_block
+from enforcement.checks import facts_of, hard_block
 from enforcement.entries import Asking
 from integrations.custody import open_credential
 from integrations.gateway_keys import digest_of, masked, public_id_of
@@ -159,16 +159,16 @@ def ask(
     credential = _open(integration) if integration is not None else None
     moment = now()
     model = request.model if request is not None else ""
-    blocked = hard_block(
+    facts = facts_of(
         tenant=tenant,
         key=key,
         integration=integration,
-        name=name,
         model=model,
         scope="inference",
         credential_opens=credential is not None,
         now=moment,
     )
+    blocked = hard_block(facts, integration=integration, name=name, key=key, model=model, scope="inference")
     demand, price_version = FREE, None
     if blocked is None and integration is not None and endpoint is not None and request is not None:
         price = gateway.book.find(integration.provider_type, model, moment, tenant.id)
@@ -178,7 +178,7 @@ def ask(
         call_id=call_id,
         tenant_id=tenant.id,
         config_version=tenant.config_version,
-        timezone=tenant.timezone,
+        calendar=tenant.calendar,
         integration_id=integration.id if integration is not None else None,
         key_id=key.id,
         provider=integration.provider_type if integration is not None else "",
@@ -186,9 +186,10 @@ def ask(
         model=model,
         stream=request.stream if request is not None else False,
         # What is hard-blocked needs no window, so it must not wait for one.
-        limits=tenant.limits_for(integration.id, key.id) if integration is not None and blocked is None else (),
+        limits=tenant.limits_for(integration.id, key.id, model) if integration is not None and blocked is None else (),
         demand=demand,
         hard_block=blocked,
+        checked=facts if blocked is not None else None,
         price_version=price_version,
     )
     return Arrival(asking, integration, credential)

@@ -93,7 +93,7 @@ def race_key(seeded: Seeded) -> tuple[GatewayKey, str]:
 def budget(tenant: Tenant, key: GatewayKey, nanos: int, *, period: Period, reason: str) -> Limit:
     """Give the key a strict budget, unless it has exactly that."""
     kind = {"scope": LimitScope.KEY, "key": key, "metric": Metric.COST, "period": period, "mode": Mode.STRICT}
-    found = Limit.objects.for_tenant(tenant.pk).in_force().filter(**kind, amount=nanos).first()
+    found = Limit.objects.for_tenant(tenant.pk).in_force(timezone.now()).filter(**kind, amount=nanos).first()
     return found or set_limit(
         tenant=tenant,
         scope=LimitScope.KEY,

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from console.words import limit_words
+from console.words import limit_words, scope_words
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from telemetry.models import UsageAdjustment, UsageRecord
@@ -67,7 +67,10 @@ class Call:
     def receipt(self) -> list[dict[str, Any]]:
         """Per limit, every number that the decision saw."""
         limits = self.decision.limits if self.decision is not None else []
-        return [{**limit, "words": limit_words(limit["metric"], limit["period"])} for limit in limits]
+        return [
+            {**limit, "words": limit_words(limit["metric"], limit["period"]), "of": scope_words(limit)}
+            for limit in limits
+        ]
 
     @property
     def adjusted_nanos(self) -> int | None:

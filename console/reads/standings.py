@@ -1,15 +1,16 @@
 """How a tenant's limits stand now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from accounts.models import Tenant
 from console.words import guarantee_words, limit_words
-from enforcement import slots
-from enforcement.models import Window
-from enforcement.periods import window_end, window_start
-from integrations.limits import LimitScope, Metric, Period
+from enforcement.balances import Balance, balances_of
+from integrations.limits import LimitScope
 from integrations.models import Limit
+from integrations.snapshot_store import limits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class LimitStanding:
     held: int
     counted: bool
     resets_at: datetime | None
+    raise_until: datetime | None
 
     @property
     def left(self) -> int:
@@ -59,39 +61,37 @@ class LimitStanding:
         """Whose calls it counts."""
         if self.limit.scope == LimitScope.INTEGRATION and self.limit.integration is not None:
             return f"integration {self.limit.integration.name}"
-        if self.limit.scope == LimitScope.KEY and self.limit.key is not None:
-            return f"key {self.limit.key.name}"
+        if self.limit.key is not None:
+            model = f" for {self.limit.model}" if self.limit.model else ""
+            return f"key {self.limit.key.name}{model}"
         return "all calls"
 
 
 def standings_of(tenant: Tenant, now: datetime) -> list[LimitStanding]:
-    """The tenant's limits in force, the fullest first; two queries."""
-    limits = list(Limit.objects.for_tenant(tenant.pk).in_force().select_related("integration", "key"))
-    starts = {limit.limit_id: window_start(limit.period, tenant.timezone, now) for limit in limits}
-    windows = {
-        (window.limit_id, window.starts_at): window
-        for window in Window.objects.filter(
-            tenant_id=tenant.pk, limit_id__in=starts, starts_at__in=set(starts.values())
-        )
-    }
-    standings = [
-        _standing(limit, windows.get((limit.limit_id, starts[limit.limit_id])), tenant, now) for limit in limits
-    ]
+    """The tenant's limits in force, the fullest first; four queries."""
+    rows = Limit.objects.for_tenant(tenant.pk).in_force(now).select_related("integration", "key")
+    versions = {(row.limit_id, row.version): row for row in rows}
+    balances = balances_of(
+        tenant_id=tenant.pk,
+        calendar=tenant.calendar,
+        limits=limits_of(tenant.pk, now),
+        now=now,
+        reads_evidence=False,
+    )
+    standings = [_standing(versions, balance) for balance in balances]
     return sorted(standings, key=lambda one: (-one.percent_spent - one.percent_held, str(one.limit.limit_id)))
 
 
-def _standing(limit: Limit, window: Window | None, tenant: Tenant, now: datetime) -> LimitStanding:
-    spent = window.spent if window is not None else 0
-    if window is not None and limit.metric == Metric.REQUESTS and limit.period == Period.MINUTE:
-        stored = bytes(window.slots) if window.slots is not None else None
-        spent = slots.current(stored, int(now.timestamp()))
+def _standing(versions: Mapping[tuple[UUID, int], Limit], balance: Balance) -> LimitStanding:
+    standing = balance.standing
     return LimitStanding(
-        limit=limit,
-        amount=limit.amount or 0,
-        spent=spent,
-        held=window.held if window is not None else 0,
-        counted=window is not None,
-        resets_at=window_end(limit.period, tenant.timezone, now),
+        limit=versions[standing.limit.limit_id, standing.limit.version],
+        amount=standing.limit.amount,
+        spent=standing.spent,
+        held=standing.held,
+        counted=balance.is_open,
+        resets_at=standing.resets_at,
+        raise_until=standing.limit.raise_until,
     )
 
 

@@ -8,6 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import Membership, Tenant, User
 from integrations import gateway_keys
@@ -89,7 +90,7 @@ def test_an_integration_is_made_with_its_key_and_limits(client: Client) -> None:
     assert (made.status, made.base_url) == ("enabled", "https://api.openai.com/v1")
     assert made.created_by == people.operator()
     assert key_of(made) == PROVIDER_KEY
-    assert classic_limits(made) == {"budget_limit_cents": 500, "rate_limit_rpm": 60}
+    assert classic_limits(made, timezone.now()) == {"budget_limit_cents": 500, "rate_limit_rpm": 60}
 
 
 def test_a_sandbox_needs_no_key(client: Client) -> None:
@@ -304,7 +305,10 @@ def test_the_same_limit_again_is_its_next_version(client: Client) -> None:
         ({"amount": "4611686018.5"}, "cus_limits_amount"),
         ({"amount": "4611686018427.4"}, "less than or equal to"),
         ({"scope": "key"}, "cus_limits_scope_names_its_target"),
-        ({"period": "minute"}, "cus_limits_metric_has_period"),
+        ({"metric": "concurrency"}, "cus_limits_metric_has_period"),
+        ({"model": "gpt-5"}, "cus_limits_scope_names_its_target"),
+        ({"raised_to": "12.5", "raise_until_0": "2099-01-01", "raise_until_1": "00:00"}, "cus_limits_raise"),
+        ({"effective_from": "2020-01-01 00:00"}, "cannot take effect in the past"),
     ],
 )
 def test_what_is_wrong_with_a_limit_is_told(client: Client, changes: dict[str, str], complaint: str) -> None:
@@ -320,12 +324,37 @@ def test_a_limit_names_only_what_belongs_to_its_tenant(client: Client) -> None:
     assert "This belongs to another tenant." in text_of(answer)
 
 
+def test_a_limit_is_scheduled_and_raised_in_one_version(client: Client) -> None:
+    later = {"effective_from": "2098-01-01 00:00", "raise_until_0": "2099-01-01", "raise_until_1": "00:00"}
+    assert set_in_admin(client, raised_to="20", warn_percents="60,90", **later).status_code == 302
+    limit = Limit.objects.get()
+    assert (limit.amount, limit.raised_to, limit.warn_percents) == (12_500_000_000, 20_000_000_000, [60, 90])
+    assert (limit.effective_from.year, limit.raise_until.year if limit.raise_until else None) == (2098, 2099)
+
+
+def test_another_calendar_of_a_tenant_is_another_one_to_its_windows(client: Client) -> None:
+    tenant = people.acme()
+    form = {
+        "name": tenant.name,
+        "slug": tenant.slug,
+        "timezone": "UTC",
+        "month_start_day": "28",
+        "memberships-TOTAL_FORMS": "0",
+        "memberships-INITIAL_FORMS": "0",
+    }
+    for _ in range(2):
+        assert client.post(reverse("admin:accounts_tenant_change", args=[tenant.pk]), form).status_code == 302
+    tenant.refresh_from_db()
+    assert (tenant.month_start_day, tenant.calendar_version) == (28, 1)
+
+
 def test_a_tenant_is_made_with_its_members_and_suspended(client: Client) -> None:
     alice = people.alice()
     form = {
         "name": "Initech",
         "slug": "initech",
         "timezone": "Europe/Berlin",
+        "month_start_day": "15",
         "memberships-TOTAL_FORMS": "1",
         "memberships-INITIAL_FORMS": "0",
         "memberships-0-user": str(alice.pk),

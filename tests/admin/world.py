@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.contrib.auth.models import Group
 
+from accounts.calendars import Calendar
 from accounts.ids import uuid7
 from accounts.models import User
 from enforcement.models import Reservation, Window
@@ -46,7 +47,7 @@ def populate(name: str = "one") -> World:
     key, text = create_key(tenant=tenant, name=name, integrations=[integration], created_by=people.alice())
     limit = set_limit(tenant=tenant, scope="key", key=key, metric="cost", period="month", amount=5 * 10**9, now=NOW)
     Window.objects.create(
-        limit_id=limit.limit_id, tenant_id=tenant.pk, starts_at=window_start("month", "UTC", NOW), spent=7
+        limit_id=limit.limit_id, tenant_id=tenant.pk, starts_at=window_start("month", Calendar("UTC"), NOW), spent=7
     )
     Reservation.objects.create(
         call_id=uuid7(), tenant_id=tenant.pk, worker_id=1, windows={}, expires_at=NOW + timedelta(hours=1)

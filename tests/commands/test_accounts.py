@@ -2,6 +2,7 @@
 
 import pytest
 
+from accounts.calendars import Calendar
 from accounts.commands import CommandFailed
 from accounts.models import Membership, Tenant, User
 from tests.commands.asking import ask
@@ -52,6 +53,15 @@ def test_a_suspended_tenant_is_resumed() -> None:
     acme()
     ask("tenant", "update", "--tenant", "acme", "--suspend")
     assert ask("tenant", "update", "--tenant", "acme", "--resume")["suspended_at"] is None
+
+
+def test_the_months_of_a_tenant_begin_when_it_says() -> None:
+    made = ask("tenant", "create", "--name", "Initech", "--month-start", "15")
+    assert made["month_start_day"] == 15
+    assert ask("tenant", "update", "--tenant", "initech", "--month-start", "28")["month_start_day"] == 28
+    assert Tenant.objects.get(slug="initech").calendar == Calendar("UTC", 28, version=1)
+    with pytest.raises(CommandFailed, match="month_start_day"):
+        ask("tenant", "update", "--tenant", "initech", "--month-start", "29")
 
 
 def test_an_update_without_a_change_is_refused() -> None:

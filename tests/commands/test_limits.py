@@ -56,8 +56,8 @@ def test_each_metric_has_its_usual_period(metric: str, period: str) -> None:
 
 
 def test_a_period_that_does_not_fit_the_metric_is_refused() -> None:
-    with pytest.raises(CommandFailed, match="Requests are counted per minute"):
-        put("--period", "day", metric="requests")
+    with pytest.raises(CommandFailed, match="Calls at the same time are counted in period `total` only"):
+        put("--period", "day", metric="concurrency")
 
 
 def test_setting_a_limit_again_is_its_next_version() -> None:
@@ -138,3 +138,41 @@ def test_a_limit_id_that_is_none_is_refused() -> None:
     acme()
     with pytest.raises(CommandFailed, match="not a valid UUID"):
         ask("limit", "show", "--tenant", "acme", "--limit", "nonsense")
+
+
+def test_a_limit_of_one_key_for_one_model_names_both() -> None:
+    acme()
+    key = ask("key", "create", "--tenant", "acme", "--name", "ci")["public_id"]
+    made = put("--key", key, "--model", "gpt-5*", "--period", "week", metric="tokens_out", scope="key_model")
+    assert (made["of"], made["model"], made["period"], made["unit"]) == (key, "gpt-5*", "week", "tokens")
+    with pytest.raises(CommandFailed, match="needs --key and --model and nothing else"):
+        put("--key", key, scope="key_model")
+
+
+def test_a_raise_adds_to_the_amount_until_its_end() -> None:
+    limit_id = put(amount="5")["limit_id"]
+    until = ("--until", "30d", "--reason", "launch")
+    raised = ask("limit", "raise", "--tenant", "acme", "--limit", limit_id, "--by", "2.5", *until)
+    assert (raised["amount"], raised["raised_to"], raised["reason"], raised["version"]) == ("5", "7.5", "launch", 2)
+    again = ask("limit", "raise", "--tenant", "acme", "--limit", limit_id, "--to", "6", *until)
+    assert again["raised_to"] == "6"
+
+
+def test_a_version_is_scheduled_shown_and_dropped() -> None:
+    limit_id = put()["limit_id"]
+    put("--effective-from", "30d", amount="10")
+    assert ask("limit", "show", "--tenant", "acme", "--limit", limit_id)["amount"] == "5"
+    assert [row["amount"] for row in ask("limit", "history", "--tenant", "acme", "--limit", limit_id)] == ["10", "5"]
+    assert ask("limit", "unschedule", "--tenant", "acme", "--limit", limit_id)["superseded_at"] is None
+
+
+def test_versions_are_compared_and_taken_back() -> None:
+    limit_id = put()["limit_id"]
+    put("--mode", "headroom", amount="10")
+    changes = ask("limit", "diff", "--tenant", "acme", "--limit", limit_id, "--from", "1", "--to", "2")
+    named = {row["field"]: (row["from"], row["to"]) for row in changes if row["field"] != "effective_from"}
+    assert named == {"amount": ("5", "10"), "mode": ("strict", "headroom")}
+    back = ask("limit", "revert", "--tenant", "acme", "--limit", limit_id, "--version", "1")
+    assert (back["version"], back["amount"], back["mode"]) == (3, "5", "strict")
+    with pytest.raises(CommandFailed, match="no version 9"):
+        ask("limit", "revert", "--tenant", "acme", "--limit", limit_id, "--version", "9")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from accounts.calendars import Calendar
 from accounts.models import Tenant
 from console.reads.overview import spend_of
 from console.reads.standings import standings_of
@@ -43,7 +44,7 @@ def test_a_day_begins_at_the_tenants_midnight() -> None:
 
 
 def test_a_call_counts_in_the_month_that_admitted_it() -> None:
-    month = window_start("month", "UTC", NOON)
+    month = window_start("month", Calendar("UTC"), NOON)
     carried(people.acme(), at=month - timedelta(seconds=1), created_at=month + timedelta(seconds=1))
     assert spend_of(people.acme(), NOON)[1].calls == 0
 
@@ -88,7 +89,7 @@ def test_a_limit_shows_what_is_left_and_what_it_guarantees() -> None:
     Window.objects.create(
         limit_id=limit.limit_id,
         tenant_id=limit.tenant_id,
-        starts_at=window_start("month", "UTC", timezone.now()),
+        starts_at=window_start("month", Calendar("UTC"), timezone.now()),
         spent=4_000_000_000,
         held=500_000_000,
     )
@@ -109,7 +110,7 @@ def test_a_rate_is_that_of_the_sliding_minute() -> None:
     minute = SlidingMinute(None)
     minute.advance(int(now.timestamp()) - 50)
     minute.add()
-    starts_at = window_start("minute", "UTC", now)
+    starts_at = window_start("minute", Calendar("UTC"), now)
     Window.objects.create(
         limit_id=limit.limit_id, tenant_id=limit.tenant_id, starts_at=starts_at, slots=minute.to_bytes()
     )
@@ -125,7 +126,7 @@ def test_an_old_version_of_a_limit_is_not_shown() -> None:
 
 def test_an_overspent_limit_has_less_than_nothing_left_and_a_full_meter() -> None:
     limit = strict_budget(people.acme(), 100)
-    starts_at = window_start("month", "UTC", timezone.now())
+    starts_at = window_start("month", Calendar("UTC"), timezone.now())
     Window.objects.create(limit_id=limit.limit_id, tenant_id=limit.tenant_id, starts_at=starts_at, spent=130, held=9)
     (one,) = standings_of(people.acme(), timezone.now())
     assert (one.left, one.percent_spent, one.percent_held, one.tone) == (-39, 100, 0, "bad")

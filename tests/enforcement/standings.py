@@ -9,7 +9,7 @@ from integrations.snapshot import LimitSnapshot
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESET = datetime(2026, 4, 1, tzinfo=UTC)
-PERIODS = {"cost": "month", "tokens": "month", "requests": "minute", "concurrency": "total"}
+USUAL = {"requests": "minute", "concurrency": "total"}
 
 
 def standing(
@@ -21,12 +21,14 @@ def standing(
     mode: str = "strict",
     wait_seconds: int = 0,
     warn_percents: tuple[int, ...] = (),
+    period: str | None = None,
 ) -> Standing:
     """One limit of the tenant, with what is spent and held of it."""
+    period = period or USUAL.get(metric, "month")
     limit = LimitSnapshot(
-        UUID(int=7), 3, "tenant", None, metric, PERIODS[metric], mode, amount, warn_percents=warn_percents
-    )
-    return Standing(limit, spent, held, RESET if PERIODS[metric] == "month" else None, wait_seconds)
+        UUID(int=7), 3, "tenant", None, metric, period, mode, amount, warn_percents=warn_percents
+    )  # fmt: skip
+    return Standing(limit, spent, held, RESET if period == "month" else None, wait_seconds)
 
 
 def asked(nanos: int | None = 1_000, *, tokens: int | None = 100, output: int | None = 0, **changes: object) -> Demand:

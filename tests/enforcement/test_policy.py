@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from enforcement.codes import Code, Result
 from enforcement.demand import Demand
-from enforcement.policy import Reason, Standing, receipt_of
+from enforcement.policy import Reason, Standing
+from enforcement.receipt_numbers import limit_numbers
 from tests.enforcement.standings import RESET, asked, decision, priced_by_token, standing
 
 HARD = Reason(Code.KEY_REVOKED, "This gateway key was revoked.")
@@ -200,7 +201,8 @@ def test_every_limit_that_warns_is_told() -> None:
 
 
 def test_a_receipt_holds_every_number_that_was_seen() -> None:
-    seen = receipt_of(standing("cost", 5_000, spent=1_000, held=300), asked(700).bound(0))
+    under = standing("cost", 5_000, spent=1_000, held=300)
+    seen = limit_numbers(under, decision(under, demand=asked(700)))
     assert (seen["amount"], seen["spent"], seen["held"], seen["asked"], seen["left"]) == (5_000, 1_000, 300, 700, 3_700)
     assert (seen["version"], seen["resets_at"]) == (3, RESET.isoformat())
 

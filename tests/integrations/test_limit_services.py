@@ -32,7 +32,7 @@ def test_a_changed_amount_is_a_new_version_of_the_same_limit() -> None:
 def test_a_lifted_limit_is_no_longer_in_force() -> None:
     first = budget(100)
     lifted = budget(None, now=LATER)
-    assert not Limit.objects.for_tenant(acme().pk).in_force().exists()
+    assert not Limit.objects.for_tenant(acme().pk).in_force(LATER).exists()
     assert (lifted.limit_id, lifted.version) == (first.limit_id, 2)
 
 
@@ -58,13 +58,13 @@ def test_a_limit_that_comes_back_knows_what_was_spent_while_there_was_none() -> 
 def test_another_mode_is_the_next_version_of_the_same_limit() -> None:
     strict, soft = budget(100), budget(100, mode="soft")
     assert (soft.limit_id, soft.version) == (strict.limit_id, 2)
-    assert list(Limit.objects.for_tenant(acme().pk).in_force()) == [soft]
+    assert list(Limit.objects.for_tenant(acme().pk).in_force(LATER)) == [soft]
 
 
 @pytest.mark.parametrize("changes", [{"period": "day"}, {"metric": "tokens"}])
 def test_a_limit_of_another_kind_stands_beside_it(changes: dict[str, str]) -> None:
     assert budget(100).limit_id != budget(100, **changes).limit_id
-    assert Limit.objects.for_tenant(acme().pk).in_force().count() == 2
+    assert Limit.objects.for_tenant(acme().pk).in_force(LATER).count() == 2
 
 
 def test_two_tenants_have_limits_of_their_own() -> None:
@@ -77,9 +77,12 @@ def test_two_tenants_have_limits_of_their_own() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"metric": "requests", "period": "month"},
         {"metric": "concurrency", "period": "day"},
-        {"metric": "cost", "period": "minute"},
+        {"metric": "cost", "period": "year"},
+        {"scope": "tenant", "model": "gpt-5"},
+        {"scope": "key_model"},
+        {"raised_to": 90, "raise_until": LATER},
+        {"raised_to": 900},
         {"scope": "integration"},
         {"scope": "key"},
         {"scope": "planet"},
@@ -107,12 +110,12 @@ def test_the_plain_fields_are_a_view_of_the_limits() -> None:
     integration = sandbox_of(acme())
     for field, value in (("budget_limit_cents", 500), ("token_limit_month", 7_000), ("rate_limit_rpm", 60)):
         set_classic_limit(integration=integration, field=field, value=value, now=NOW)
-    assert classic_limits(integration) == {
+    assert classic_limits(integration, LATER) == {
         "budget_limit_cents": 500,
         "token_limit_month": 7_000,
         "rate_limit_rpm": 60,
     }
-    money = Limit.objects.for_tenant(acme().pk).in_force().get(metric="cost")
+    money = Limit.objects.for_tenant(acme().pk).in_force(LATER).get(metric="cost")
     assert (money.amount, money.scope, money.mode, money.period) == (5_000_000_000, "integration", "strict", "month")
 
 
@@ -123,7 +126,7 @@ def test_zero_in_a_plain_field_means_unlimited(field: str) -> None:
     assert not Limit.objects.exists()
     set_classic_limit(integration=integration, field=field, value=5, now=NOW)
     set_classic_limit(integration=integration, field=field, value=0, now=LATER)
-    assert classic_limits(integration) == {}
+    assert classic_limits(integration, LATER) == {}
 
 
 def test_only_strict_limits_of_the_integration_show_in_its_plain_fields() -> None:
@@ -131,4 +134,4 @@ def test_only_strict_limits_of_the_integration_show_in_its_plain_fields() -> Non
     budget(100)
     budget(100, scope="integration", integration=integration, mode="soft")
     budget(100, scope="integration", integration=integration, period="day")
-    assert classic_limits(integration) == {}
+    assert classic_limits(integration, LATER) == {}

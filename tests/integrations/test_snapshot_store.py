@@ -111,7 +111,7 @@ def test_limits_of_other_keys_and_integrations_do_not_count_a_call() -> None:
         cost(scope="integration", integration=integration, amount=amount)
     for amount, counted in ((3, key), (4, other)):
         cost(scope="key", key=counted, amount=amount)
-    counting = load_tenant(tenant.pk).limits_for(one.pk, key.pk)
+    counting = load_tenant(tenant.pk).limits_for(one.pk, key.pk, "m")
     assert sorted(limit.amount for limit in counting) == [1, 3]
 
 

@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.calendars import Calendar
 from enforcement.models import Reservation, Window, Worker
 from enforcement.periods import window_start
 from enforcement.slots import SlidingMinute
@@ -40,7 +41,7 @@ def scrape() -> Scrape:
 
 def window_of(integration: Integration, metric: str, **values: Any) -> Window:
     limit = Limit.objects.for_tenant(integration.tenant_id).get(metric=metric, superseded_at=None)
-    starts_at = window_start(limit.period, integration.tenant.timezone, timezone.now())
+    starts_at = window_start(limit.period, integration.tenant.calendar, timezone.now())
     return Window.objects.create(
         limit_id=limit.limit_id, tenant_id=integration.tenant_id, starts_at=starts_at, **values
     )
@@ -128,7 +129,7 @@ def test_a_lifted_limit_is_no_limit(integration: Integration) -> None:
 
 
 def test_without_a_window_the_month_is_summed_from_evidence(integration: Integration) -> None:
-    month = window_start("month", "UTC", timezone.now())
+    month = window_start("month", Calendar("UTC"), timezone.now())
     used(integration, month, cost_nanos=30_000_000, tokens_in=7, tokens_out=3)
     used(integration, month - timedelta(seconds=1), cost_nanos=990_000_000, tokens_in=100, tokens_out=100)
     used(integration, timezone.now(), cost_nanos=None, tokens_in=None, tokens_out=None)
@@ -142,7 +143,7 @@ def corrected(usage: UsageRecord, **values: int) -> None:
 
 
 def test_corrections_belong_to_the_month_and_integration_of_their_call(integration: Integration) -> None:
-    month = window_start("month", "UTC", timezone.now())
+    month = window_start("month", Calendar("UTC"), timezone.now())
     corrected(used(integration, month, cost_nanos=90_000_000, tokens_in=7), cost_nanos=-40_000_000, tokens_out=5)
     corrected(used(integration, month - timedelta(seconds=1)), cost_nanos=990_000_000)
     corrected(used(people.sandbox_of(people.acme(), "other"), month), cost_nanos=70_000_000)
@@ -179,7 +180,7 @@ def test_the_month_begins_where_the_tenant_lives(integration: Integration) -> No
     tenant = integration.tenant
     tenant.timezone = "Pacific/Auckland"
     tenant.save()
-    month = window_start("month", tenant.timezone, timezone.now())
+    month = window_start("month", tenant.calendar, timezone.now())
     used(integration, month + timedelta(seconds=1), cost_nanos=30_000_000)
     used(integration, month - timedelta(seconds=1), cost_nanos=50_000_000)
     assert scrape()("cus_budget_used_cents", integration_id=str(integration.pk)) == 3

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from accounts.calendars import Calendar
 from enforcement.codes import Code, Result
 from enforcement.entries import Admission, Asking, Hold
 from enforcement.policy import Decision, Reason
@@ -49,7 +50,7 @@ def row(
         call_id=UUID(int=1),
         tenant_id=UUID(int=2),
         config_version=1,
-        timezone="UTC",
+        calendar=Calendar("UTC"),
         integration_id=UUID(int=3),
         key_id=UUID(int=4),
         provider="openai",

@@ -1,6 +1,5 @@
 """Customers: create, list, show, change."""
 
-from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 from django.utils.text import slugify
@@ -8,9 +7,15 @@ from django.utils.text import slugify
 from accounts.commands import FOR_TENANT, CommandFailed, Options, VerbCommand, argument, one_of, tenant_named, verb
 from accounts.models import Tenant
 from accounts.printing import Record
-from accounts.services import create_tenant, touch_config
+from accounts.services import change_tenant, create_tenant
 
 TIMEZONE = argument("--timezone", help="IANA name; days and months of the limits begin in it.")
+MONTH_START = argument(
+    "--month-start", dest="month_start_day", type=int, metavar="DAY", help="Day on which months begin, 1 to 28."
+)
+
+
+FIELDS = ("name", "timezone", "month_start_day")
 
 
 class Command(VerbCommand):
@@ -22,10 +27,17 @@ class Command(VerbCommand):
         argument("--name", required=True),
         argument("--slug", help="Its name in commands; made from the name if not given."),
         TIMEZONE,
+        MONTH_START,
     )
     def create(self, options: Options) -> Record:
         slug = options.slug or slugify(options.name)
-        return record_of(create_tenant(name=options.name, slug=slug, timezone=options.timezone or "UTC"))
+        made = create_tenant(
+            name=options.name,
+            slug=slug,
+            timezone=options.timezone or "UTC",
+            month_start_day=1 if options.month_start_day is None else options.month_start_day,
+        )
+        return record_of(made)
 
     @verb("list", "List all customers.")
     def listing(self, options: Options) -> list[Record]:
@@ -42,28 +54,19 @@ class Command(VerbCommand):
         FOR_TENANT,
         argument("--name"),
         TIMEZONE,
+        MONTH_START,
         one_of(argument("--suspend", action="store_true"), argument("--resume", action="store_true")),
     )
     def update(self, options: Options) -> Record:
         tenant = tenant_named(options.tenant)
         changes: dict[str, object] = {
-            field: value for field in ("name", "timezone") if (value := getattr(options, field)) is not None
+            field: value for field in FIELDS if (value := getattr(options, field)) is not None
         }
         if options.suspend or options.resume:
             changes["suspended_at"] = (tenant.suspended_at or timezone.now()) if options.suspend else None
         if not changes:
             raise CommandFailed("Nothing to change was given.", code="usage")
-        return record_of(_change(tenant, changes))
-
-
-@transaction.atomic
-def _change(tenant: Tenant, changes: dict[str, object]) -> Tenant:
-    for field, value in changes.items():
-        setattr(tenant, field, value)
-    tenant.full_clean()
-    tenant.save(update_fields=list(changes))
-    touch_config(tenant.pk)
-    return tenant
+        return record_of(change_tenant(tenant=tenant, changes=changes))
 
 
 def record_of(tenant: Tenant) -> dict[str, object]:
@@ -73,6 +76,7 @@ def record_of(tenant: Tenant) -> dict[str, object]:
         "slug": tenant.slug,
         "name": tenant.name,
         "timezone": tenant.timezone,
+        "month_start_day": tenant.month_start_day,
         "suspended_at": tenant.suspended_at,
         "created_at": tenant.created_at,
     }

@@ -187,6 +187,6 @@ def record_of(integration: Integration) -> dict[str, Any]:
         "default_model": integration.default_model or None,
         "max_output_tokens": integration.max_output_tokens,
         "on_disconnect": integration.on_disconnect,
-        **{field: classic_limits(integration).get(field, 0) for field in CLASSIC},
+        **{field: classic_limits(integration, timezone.now()).get(field, 0) for field in CLASSIC},
         "created_at": integration.created_at,
     }

@@ -1,4 +1,4 @@
-"""A customer's limits: set, list, show, history, lift.
+"""A customer's limits: set, raise, lift, revert, list, show, history, diff.
 
 An amount of cost is a decimal number of US dollars with at most nine decimals, which is exact to the nano-dollar;
 every other amount is a whole number.
@@ -17,21 +17,30 @@ from accounts.commands import (
     Options,
     VerbCommand,
     argument,
+    moment,
+    one_of,
     tenant_named,
     verb,
     words,
 )
 from accounts.models import Tenant
 from accounts.printing import Record
-from integrations.limit_services import set_limit
+from integrations.limit_history import changes_between
+from integrations.limit_services import drop_scheduled, lift_limit, raise_limit, revert_limit, set_limit
 from integrations.limits import Limit, LimitScope, Metric, Mode, Period
 from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of, limit_of
 from integrations.money import NANOS_PER_DOLLAR, plain_dollars
 
 LARGEST = 2**62
 REASON = argument("--reason", default="", help="Kept with the version.")
-ONLY_PERIOD = {Metric.REQUESTS: Period.MINUTE, Metric.CONCURRENCY: Period.TOTAL}
-UNITS = {Metric.COST: "USD", Metric.TOKENS: "tokens", Metric.REQUESTS: "requests", Metric.CONCURRENCY: "calls"}
+USUAL_PERIOD = {Metric.REQUESTS: Period.MINUTE, Metric.CONCURRENCY: Period.TOTAL}
+UNITS = {Metric.COST: "USD", Metric.REQUESTS: "requests", Metric.CONCURRENCY: "calls"}
+TARGETS = {
+    LimitScope.TENANT: set(),
+    LimitScope.INTEGRATION: {"integration"},
+    LimitScope.KEY: {"key"},
+    LimitScope.KEY_MODEL: {"key", "model"},
+}
 
 
 def percents(text: str) -> list[int]:
@@ -45,7 +54,7 @@ LIMIT = argument("--limit", required=True, metavar="ID", help="As `limit list` s
 
 
 class Command(VerbCommand):
-    help = "A customer's limits: set, list, show, history, lift."
+    help = "A customer's limits: set, raise, lift, revert, list, show, history, diff."
     expected = EXPECTED
     sayings = SAYINGS
 
@@ -55,12 +64,19 @@ class Command(VerbCommand):
         FOR_TENANT,
         argument("--scope", required=True, choices=LimitScope.values, help="Whose calls are counted."),
         argument("--integration", metavar="NAME", help="With scope `integration`."),
-        argument("--key", metavar="PUBLIC_ID", help="With scope `key`."),
+        argument("--key", metavar="PUBLIC_ID", help="With the scopes `key` and `key_model`."),
+        argument("--model", default="", help="With scope `key_model`: as callers name it, or a beginning and `*`."),
         argument("--metric", required=True, choices=Metric.values),
-        argument("--period", choices=Period.values, help="Requests: minute. Concurrency: total. Else month."),
+        argument("--period", choices=Period.values, help="Usually minute for requests, else month."),
         argument("--amount", required=True, help="Cost: US dollars, like 5 or 0.25. Else a whole number."),
         argument("--mode", choices=Mode.values, default=Mode.STRICT.value),
-        argument("--warn-percents", type=percents, default=[], metavar="A,B", help="Warn above these."),
+        argument("--warn-percents", type=percents, default=[], metavar="A,B", help="Warn from these on."),
+        argument(
+            "--effective-from",
+            type=moment,
+            metavar="WHEN",
+            help="When it takes over, as 2027-03-01, an ISO time, or 90d; at once if not given.",
+        ),
         REASON,
     )
     def write(self, options: Options) -> Record:
@@ -71,11 +87,13 @@ class Command(VerbCommand):
             scope=options.scope,
             integration=integration_of(tenant, options.integration) if options.integration else None,
             key=key_of(tenant, options.key) if options.key else None,
+            model=options.model,
             metric=options.metric,
-            period=options.period or ONLY_PERIOD.get(options.metric, Period.MONTH),
+            period=options.period or USUAL_PERIOD.get(options.metric, Period.MONTH),
             amount=amount_of(options.amount, options.metric),
             mode=options.mode,
             warn_percents=options.warn_percents,
+            effective_from=options.effective_from,
             reason=options.reason,
             now=timezone.now(),
         )
@@ -83,9 +101,9 @@ class Command(VerbCommand):
 
     @verb("list", "List the limits in force.", FOR_TENANT)
     def listing(self, options: Options) -> list[Record]:
-        limits = Limit.objects.for_tenant(tenant_named(options.tenant).pk).in_force()
+        limits = Limit.objects.for_tenant(tenant_named(options.tenant).pk).in_force(timezone.now())
         rows = limits.select_related("integration", "key").order_by("scope", "metric", "period", "limit_id")
-        shown = ("limit_id", "scope", "of", "metric", "period", "amount", "unit", "mode", "version")
+        shown = ("limit_id", "scope", "of", "model", "metric", "period", "amount", "unit", "mode", "version")
         return [{field: record_of(row)[field] for field in shown} for row in rows]
 
     @verb("show", "Show one limit as it stands.", FOR_TENANT, LIMIT)
@@ -102,36 +120,94 @@ class Command(VerbCommand):
         limit = limit_of(tenant, options.limit)
         if limit.amount is None:
             raise CommandFailed("This limit is lifted already.", code="lifted")
-        lifted = set_limit(
-            tenant=tenant,
-            scope=limit.scope,
-            integration=limit.integration,
-            key=limit.key,
-            metric=limit.metric,
-            period=limit.period,
-            mode=limit.mode,
-            amount=None,
-            reason=options.reason,
-            now=timezone.now(),
+        return record_of(lift_limit(limit=limit, reason=options.reason, now=timezone.now()))
+
+    @verb(
+        "raise",
+        "Raise a limit until an instant at which it falls back by itself.",
+        FOR_TENANT,
+        LIMIT,
+        one_of(argument("--to", metavar="AMOUNT"), argument("--by", metavar="AMOUNT"), required=True),
+        argument("--until", required=True, type=moment, metavar="WHEN"),
+        argument("--reason", required=True, help="Kept with the version."),
+    )
+    def lift_for_a_while(self, options: Options) -> Record:
+        limit = limit_of(tenant_named(options.tenant), options.limit)
+        given = amount_of(options.to or options.by, limit.metric)
+        to = given if options.to else (limit.amount or 0) + given
+        return record_of(
+            raise_limit(limit=limit, to=to, until=options.until, reason=options.reason, now=timezone.now())
         )
-        return record_of(lifted)
+
+    @verb(
+        "revert",
+        "Give a limit the values of an earlier version, as a new one.",
+        FOR_TENANT,
+        LIMIT,
+        argument("--version", required=True, type=int),
+        REASON,
+    )
+    def revert(self, options: Options) -> Record:
+        tenant = tenant_named(options.tenant)
+        old = version_of(limit_of(tenant, options.limit), options.version)
+        return record_of(revert_limit(limit=old, reason=options.reason, now=timezone.now()))
+
+    @verb("unschedule", "Drop the versions of a limit that are not in force yet.", FOR_TENANT, LIMIT)
+    def unschedule(self, options: Options) -> Record:
+        tenant = tenant_named(options.tenant)
+        drop_scheduled(limit=limit_of(tenant, options.limit), now=timezone.now())
+        return record_of(limit_of(tenant, options.limit))
+
+    @verb(
+        "diff",
+        "Show what changed from one version of a limit to another.",
+        FOR_TENANT,
+        LIMIT,
+        argument("--from", dest="older", required=True, type=int, metavar="VERSION"),
+        argument("--to", dest="newer", required=True, type=int, metavar="VERSION"),
+    )
+    def diff(self, options: Options) -> list[Record]:
+        limit = limit_of(tenant_named(options.tenant), options.limit)
+        older, newer = version_of(limit, options.older), version_of(limit, options.newer)
+        before, after = record_of(older), record_of(newer)
+        return [{"field": name, "from": before[name], "to": after[name]} for name in changes_between(older, newer)]
+
+
+def version_of(limit: Limit, number: int) -> Limit:
+    """A version of the limit. Raises `CommandFailed`."""
+    found = Limit.objects.for_tenant(limit.tenant_id).filter(limit_id=limit.limit_id, version=number).first()
+    if found is None:
+        raise CommandFailed(f"The limit has no version {number}.", code="not_found")
+    return found
 
 
 def history_of(tenant: Tenant, limit_id: str) -> list[Record]:
     """All versions of the limit, newest first. Raises `CommandFailed`."""
     limit = limit_of(tenant, limit_id)
     versions = Limit.objects.for_tenant(tenant.pk).filter(limit_id=limit.limit_id)
-    shown = ("version", "amount", "unit", "mode", "reason", "author", "effective_from", "superseded_at")
+    shown = (
+        "version",
+        "amount",
+        "unit",
+        "raised_to",
+        "raise_until",
+        "mode",
+        "reason",
+        "author",
+        "effective_from",
+        "superseded_at",
+    )
     rows = versions.select_related("integration", "key", "author").order_by("-version")
     return [{field: record_of(row)[field] for field in shown} for row in rows]
 
 
 def check_target(options: Options) -> None:
     """Raise `CommandFailed` unless the scope and what it names fit."""
-    given = {name for name in ("integration", "key") if getattr(options, name)}
-    wanted = set() if options.scope == LimitScope.TENANT else {options.scope}
+    given = {name for name in ("integration", "key", "model") if getattr(options, name)}
+    wanted = TARGETS[options.scope]
     if given != wanted:
-        needs = f"--{options.scope} and nothing else" if wanted else "neither --integration nor --key"
+        named = " and ".join(f"--{name}" for name in sorted(wanted))
+        needs = f"{named} and nothing else" if wanted else "neither --integration nor --key"
         raise CommandFailed(f"Scope `{options.scope}` needs {needs}.", code="usage", status=Exit.USAGE)
 
 
@@ -169,12 +245,15 @@ def record_of(limit: Limit) -> dict[str, object]:
         "version": limit.version,
         "scope": limit.scope,
         "of": target,
+        "model": limit.model or None,
         "metric": limit.metric,
         "period": limit.period,
         "amount": shown_amount(limit.amount, limit.metric),
-        "unit": UNITS[Metric(limit.metric)],
+        "unit": UNITS.get(Metric(limit.metric), "tokens"),
         "mode": limit.mode,
         "warn_percents": limit.warn_percents,
+        "raised_to": shown_amount(limit.raised_to, limit.metric),
+        "raise_until": limit.raise_until,
         "reason": limit.reason or None,
         "author": str(limit.author) if limit.author else None,
         "effective_from": limit.effective_from,
