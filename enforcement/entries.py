@@ -16,6 +16,10 @@ from integrations.snapshot import LimitSnapshot
 from telemetry.entries import UsageEntry, clean
 
 
+ENFORCED = ("strict", "headroom")
+"""Modes of limits that refuse calls."""
+
+
 class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """A call that asks to go ahead, as one config version of its tenant sees it."""
 
@@ -60,6 +64,17 @@ class Admission(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...]
     decided_at: datetime
     receipts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def cost_remaining_nanos(self) -> int | None:
+        """What the tightest budget that refuses calls has left beside this call; `None` where there is none."""
+        held = self.decision.bound.cost_nanos or 0 if self.decision.result.goes_ahead else 0
+        left = [
+            numbers["left"] - held
+            for numbers in self.receipts
+            if numbers["metric"] == "cost" and numbers["mode"] in ENFORCED
+        ]
+        return max(0, min(left)) if left else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,23 +94,25 @@ def spent_before(query: Query, limit: LimitSnapshot, tenant_id: UUID, starts_at:
     if limit.metric == "concurrency" or limit.period == "minute":
         return 0
     if counts_admissions(limit):
-        rows = query("SELECT count(*) " + ADMITTED + _target(limit, "decision"), _values(limit, tenant_id, starts_at))
+        rows = query(
+            "SELECT count(*) " + ADMITTED + target_of(limit, "decision"), values_of(limit, tenant_id, starts_at)
+        )
     else:
         amount = f"SELECT coalesce(sum({AMOUNTS[limit.metric]}), 0)::bigint "
-        rows = query(amount + EVIDENCE + _target(limit, "usage"), _values(limit, tenant_id, starts_at))
+        rows = query(amount + EVIDENCE + target_of(limit, "usage"), values_of(limit, tenant_id, starts_at))
     return int(rows[0][0])
 
 
 def seconds_before(query: Query, limit: LimitSnapshot, tenant_id: UUID) -> dict[int, int]:
     """Of a limit on a sliding minute: what the evidence has for each of the last seconds."""
-    values = _values(limit, tenant_id, EPOCH)
+    values = values_of(limit, tenant_id, EPOCH)
     if counts_admissions(limit):
         second = SECOND_OF.format(at="decision.evaluated_at")
         recent = " AND decision.evaluated_at > clock_timestamp() - interval '61 seconds' GROUP BY 1"
-        rows = query(f"SELECT {second}, count(*) " + ADMITTED + _target(limit, "decision") + recent, values)
+        rows = query(f"SELECT {second}, count(*) " + ADMITTED + target_of(limit, "decision") + recent, values)
     else:
         select = f"SELECT {SECOND_OF.format(at='usage.created_at')}, sum({AMOUNTS[limit.metric]})::bigint "
-        rows = query(select + EVIDENCE + _target(limit, "usage") + SECONDS, values)
+        rows = query(select + EVIDENCE + target_of(limit, "usage") + SECONDS, values)
     return {int(second): int(amount) for second, amount in rows if amount}
 
 
@@ -121,7 +123,7 @@ def held_in_flight(
     if counts_admissions(limit):
         return {}
     order = " ORDER BY reservation.call_id" + (" FOR UPDATE OF reservation" if lock else "")
-    rows = query(IN_FLIGHT + _target(limit, "decision") + order, _values(limit, tenant_id, starts_at))
+    rows = query(IN_FLIGHT + target_of(limit, "decision") + order, values_of(limit, tenant_id, starts_at))
     return {row[0]: _bound(limit.metric, *(int(bound or 0) for bound in row[1:])) for row in rows}
 
 
@@ -141,12 +143,14 @@ def _bound(metric: str, tokens_in: int, tokens_out: int, cost_nanos: int) -> int
     return bounds.get(metric, 1)
 
 
-def _target(limit: LimitSnapshot, row: str) -> str:
+def target_of(limit: LimitSnapshot, row: str) -> str:
+    """The condition that picks the calls which `limit` counts, of a table by that name."""
     matches = "^@ %(model)s" if limit.model.endswith("*") else "= %(model)s"
     return TARGETS[limit.scope].format(row=row, matches=matches)
 
 
-def _values(limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime) -> dict[str, Any]:
+def values_of(limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime) -> dict[str, Any]:
+    """The named values of the statements here."""
     return {
         "tenant_id": tenant_id,
         "starts_at": starts_at,

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 SWEEPER_LOCK = 0x53574545
 BATCH = 200
+EXTERNAL_WORKER = 0
+"""Whose reservations end by their time alone: those of programs that call the provider themselves."""
 DOUBT_SECONDS = 60
 
 MARK_MISSING = """
@@ -48,7 +50,7 @@ ABANDONED = (
     + """
 WHERE reservation.call_id > %s AND (
     reservation.expires_at < clock_timestamp()
-    OR worker.id IS NULL
+    OR worker.id IS NULL AND reservation.worker_id <> 0
     OR greatest(worker.missing_since, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %s)
         AND worker.missing_since IS NOT NULL
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from integrations.gateway_keys import digest_of, public_id_of
@@ -37,6 +37,14 @@ class GatewayKeyAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def holder_of(request: Request) -> KeyHolder:
+    """Whose key the request carries. Raises `PermissionDenied` where it was let in otherwise."""
+    holder = request.user
+    if not isinstance(holder, KeyHolder):
+        raise PermissionDenied
+    return holder
 
 
 def _presented(request: Request) -> str | None:

@@ -28,6 +28,8 @@ class Call:
         self.target = arrivals.target_of(scope["path"])
         self.dialect = arrivals.guessed_dialect(scope, self.target)
         self.decision_header: bytes | None = None
+        self.remaining: int | None = None
+        """Nano-USD that the tightest budget of this call has left, if one counts it."""
         self._carriage: Carriage | None = None
         self._refused = False
 
@@ -88,6 +90,7 @@ class Call:
                 raise _unavailable("The integration was made while the call arrived. Retry.")
         else:
             raise _unavailable("The configuration changes faster than it can be read. Retry.")
+        self.remaining = outcome.cost_remaining_nanos
         self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()
         if not outcome.decision.result.goes_ahead:
             raise refusal_of(outcome.decision)
@@ -112,6 +115,8 @@ class Call:
         headers: Headers = [(b"x-customhouse-call-id", str(self.call_id).encode())]
         if self.decision_header is not None:
             headers.append((b"x-customhouse-decision", self.decision_header))
+        if self.remaining is not None:
+            headers.append((b"x-customhouse-cost-remaining-nanos", b"%d" % self.remaining))
         return headers
 
     async def _refuse(self, refusal: Refusal) -> None:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
-from psycopg.conninfo import make_conninfo
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
+from enforcement.store import database_url
 from integrations.snapshot import KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import SnapshotStore
 from proxy.destinations import Destinations
@@ -121,13 +121,6 @@ class Gateway:
 
     def _config_unknown(self) -> None:
         self._loop.call_soon_threadsafe(self.snapshots.drop_all)
-
-
-def database_url() -> str:
-    """How psycopg reaches the database of Django's settings."""
-    parts = connections["default"].get_connection_params()
-    names = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey")
-    return make_conninfo(**{name: parts[name] for name in names if parts.get(name)})
 
 
 def now() -> datetime:

@@ -27,6 +27,17 @@ FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 IMPORT_LOCK = 0x63757370
 
 
+@dataclass(slots=True)
+class _Read:
+    """The book that this process has read last. Versions are never edited, so a newer number is a newer book."""
+
+    book: PriceBook
+    version: int | None
+
+
+_read = _Read(PriceBook.of(()), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """What an import did: the version that holds now, and whether it is new."""
@@ -109,6 +120,15 @@ def load_book() -> PriceBook:
         )
         for version in PriceVersion.objects.all()
     )
+
+
+def current_book() -> PriceBook:
+    """The book as it is now: one query, unless it has changed since this process read it. Raises `BadPrice`."""
+    version = book_version()
+    if _read.version != version:
+        book = load_book()
+        _read.book, _read.version = book, version
+    return _read.book
 
 
 def book_version() -> int | None:

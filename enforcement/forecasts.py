@@ -1,0 +1,91 @@
+"""What a limit would do before it is made: a draft held against how things stand, or against the evidence of days."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from accounts.calendars import Calendar
+from enforcement import openings
+from enforcement.demand import Bound
+from enforcement.estimates import Answer, Question, check
+from enforcement.replay import PastCall, Replay
+from integrations.snapshot import LimitSnapshot
+
+FETCHED_AT_ONCE = 5_000
+PATIENCE_MS = 30_000
+
+# No row is older than its admission, so the condition on `created_at` changes nothing but the index that is used.
+PAST_CALLS = """
+SELECT usage.call_id, usage.key_id, usage.model, usage.admitted_at, usage.created_at, {used},
+    {cost}, decision.demand -> 'tokens_in', decision.demand -> 'tokens_out', decision.demand -> 'cost_nanos'
+FROM cus_llm_usage AS usage
+LEFT JOIN cus_enforcement_decisions AS decision USING (tenant_id, call_id)
+LEFT JOIN (
+    SELECT tenant_id, call_id, sum(cost_nanos)::bigint AS cost_nanos, sum(tokens_in)::bigint AS tokens_in,
+        sum(tokens_out)::bigint AS tokens_out
+    FROM usage_adjustments WHERE tenant_id = %(tenant_id)s GROUP BY tenant_id, call_id
+) AS adjustment USING (tenant_id, call_id)
+WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(starts_at)s
+    AND usage.admitted_at >= %(starts_at)s AND usage.admitted_at < %(until)s
+"""
+ORDER = " ORDER BY usage.admitted_at, usage.call_id"
+
+
+def simulate(question: Question, draft: LimitSnapshot | None, *, now: datetime) -> tuple[Answer, Answer | None]:
+    """The answer as things stand, and as it would be with `draft` in place of the limit of its kind, if there is one.
+
+    The draft opens with the evidence of its period so far, as the limit would.
+    """
+    as_it_is = check(question, now=now)
+    if draft is None:
+        return as_it_is, None
+    others = tuple(limit for limit in question.limits if _kind(limit) != _kind(draft))
+    is_counted = question.integration is not None and _counts(draft, question)
+    return as_it_is, check(question, now=now, limits=(*others, draft) if is_counted else others)
+
+
+@transaction.atomic
+def replay(draft: LimitSnapshot, *, tenant_id: UUID, calendar: Calendar, since: datetime, until: datetime) -> Replay:
+    """Hold `draft` against every call of its scope admitted in `[since, until)`. Raises `OperationalError` if that
+    takes longer than 30 seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
+    made = Replay(draft, calendar)
+    for call in _past_calls(draft, tenant_id, since, until):
+        made.take(call)
+    return made
+
+
+def _past_calls(draft: LimitSnapshot, tenant_id: UUID, since: datetime, until: datetime) -> Iterator[PastCall]:
+    query = PAST_CALLS.format(used=openings.AMOUNTS.get(draft.metric, "1"), cost=openings.COST)
+    query += openings.target_of(draft, "usage") + ORDER
+    values = openings.values_of(draft, tenant_id, since) | {"until": until}
+    connection.ensure_connection()
+    with connection.connection.cursor(name="replay") as cursor:
+        cursor.itersize = FETCHED_AT_ONCE
+        cursor.execute(query, values)
+        for call_id, key_id, model, admitted_at, ended_at, used, cost, tokens_in, tokens_out, cost_bound in cursor:
+            bound = Bound(tokens_in, tokens_out, cost_bound).of(draft.metric)
+            yield PastCall(
+                call_id=call_id,
+                key_id=key_id,
+                model=model,
+                admitted_at=admitted_at,
+                ended_at=ended_at,
+                # What came from elsewhere was never bounded.
+                bound=used if bound is None else bound,
+                used=used,
+                cost_nanos=cost,
+            )
+
+
+def _kind(limit: LimitSnapshot) -> tuple[Any, ...]:
+    return limit.scope, limit.target_id, limit.model, limit.metric, limit.period
+
+
+def _counts(draft: LimitSnapshot, question: Question) -> bool:
+    assert question.integration is not None, "asked of what exists"
+    return draft.target_id in (None, question.integration.id, question.key.id) and draft.counts(question.estimate.model)
