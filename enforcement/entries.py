@@ -15,7 +15,6 @@ from enforcement.policy import Decision, Reason
 from integrations.snapshot import LimitSnapshot
 from telemetry.entries import UsageEntry, clean
 
-
 ENFORCED = ("strict", "headroom")
 """Modes of limits that refuse calls."""
 

@@ -236,3 +236,15 @@ def test_the_receipt_of_a_call_under_way_is_open(customer: Customer, upstream: U
         assert receipt(customer, call_id, customer.key)[1]["state"] == "open"
     customer.usage()
     assert receipt(customer, call_id, customer.key)[1]["state"] == "settled"
+
+
+def test_every_answer_tells_what_the_tightest_budget_has_left(server: Server, upstream: Upstream) -> None:
+    customer = Customer.of(server)
+    customer.integrate(upstream.url, name="openai")
+    customer.limit(10**12)
+    customer.limit(10**9, period="day")
+    first = ask(customer, request(max_tokens=5))
+    left = int(first.headers["x-customhouse-cost-remaining-nanos"])
+    assert 0 < left < 10**9
+    customer.limit(1, period="day")
+    assert ask(customer, request(max_tokens=5)).headers["x-customhouse-cost-remaining-nanos"] == "0"

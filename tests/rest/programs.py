@@ -27,7 +27,7 @@ class Program:
         answer = self.client.post(f"/api/v1/{path}", body, format="json")
         return answer.status_code, answer.json()
 
-    def get(self, path: str, **query: object) -> tuple[int, Any]:
+    def get(self, path: str, **query: str) -> tuple[int, Any]:
         answer = self.client.get(f"/api/v1/{path}", query)
         return answer.status_code, answer.json()
 
