@@ -70,6 +70,8 @@ class HouseCommand(BaseCommand):
     suppressed_base_arguments = {
         "--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color",
     }  # fmt: skip
+    status = Exit.OK
+    """How the command ends after it has shown its result: `run` may set `Exit.FINDINGS`."""
     expected: tuple[type[Exception], ...] = ()
     sayings: Mapping[str, str] = {}
 
@@ -98,6 +100,8 @@ class HouseCommand(BaseCommand):
         options = vars(self.create_parser(argv[0], argv[1]).parse_args(argv[2:]))
         try:
             self.execute(**options)
+            if self.status is not Exit.OK:
+                sys.exit(self.status)
         except CommandError as error:
             if options["traceback"]:
                 raise

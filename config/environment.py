@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import EnvSettingsSource
 
 from config.addresses import parse_networks
+from integrations.destinations import Destinations
 from integrations.vault import MasterKey, VaultError
-from proxy.destinations import Destinations
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -68,6 +68,10 @@ class Environment(BaseSettings):
     sweep_grace_seconds: float = Field(default=15, gt=0)
     """A worker unseen for this long has its open reservations charged."""
     sweep_interval_seconds: float = Field(default=5, gt=0)
+    probes: bool = True
+    """Ask providers that were not heard of for a while, or fail, for what costs nothing, such as their model list."""
+    probe_spacing_seconds: float = Field(default=60, gt=0)
+    """Between two probes of one integration, and between two calls let through to one in error."""
 
     @field_validator("*", mode="before")
     @classmethod

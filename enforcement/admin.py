@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from accounts.admin import EvidenceAdmin
-from enforcement.models import EnforcementDecision, Reservation, Window
+from enforcement.models import EnforcementDecision, HealthTransition, Reservation, Window
 
 
 @admin.register(EnforcementDecision)
@@ -34,3 +34,13 @@ class ReservationAdmin(EvidenceAdmin):
     list_display = ("call_id", "tenant_id", "worker_id", "bound_cost_nanos", "created_at", "expires_at")
     search_fields = ("call_id", "tenant_id")
     ordering = ("-created_at",)
+
+
+@admin.register(HealthTransition)
+class HealthTransitionAdmin(EvidenceAdmin):
+    """How the health and status of integrations changed, and what showed it."""
+
+    list_display = ("at", "integration_id", "tenant_id", "to_status", "to_state", "cause", "source", "message")
+    list_filter = ("to_status", "to_state", "cause", "source")
+    search_fields = ("integration_id", "tenant_id", "call_id")
+    ordering = ("-id",)

@@ -23,13 +23,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     scope_granted: bool
     integration_granted: bool
     model_granted: bool
+    is_trial: bool = False
+    """It is what finds out whether the integration still is in error."""
 
 
 CHECKS: tuple[tuple[Code, Callable[[Facts], bool]], ...] = (
     (Code.INTEGRATION_NOT_FOUND, lambda facts: facts.integration_status is None),
     (Code.INTEGRATION_NOT_ENABLED, lambda facts: facts.integration_status == "created"),
     (Code.INTEGRATION_DISABLED, lambda facts: facts.integration_status == "disabled"),
-    (Code.INTEGRATION_ERROR, lambda facts: facts.integration_status == "error"),
+    (Code.INTEGRATION_ERROR, lambda facts: facts.integration_status == "error" and not facts.is_trial),
     (Code.CREDENTIALS_INVALID, lambda facts: not facts.credential_opens),
     (Code.TENANT_SUSPENDED, lambda facts: facts.tenant_suspended),
     (Code.KEY_REVOKED, lambda facts: facts.key_revoked),
@@ -51,6 +53,7 @@ def facts_of(
     scope: str,
     credential_opens: bool,
     now: datetime,
+    is_trial: bool = False,
 ) -> Facts:
     """What there is to check of a call."""
     return Facts(
@@ -65,6 +68,7 @@ def facts_of(
             integration is not None and integration.id in key.integration_ids
         ),
         model_granted=not model or not key.allowed_models or model in key.allowed_models,
+        is_trial=is_trial,
     )  # fmt: skip
 
 
@@ -89,7 +93,7 @@ def hard_block(
         Code.INTEGRATION_NOT_FOUND: f"There is no integration named {called}.",
         Code.INTEGRATION_NOT_ENABLED: f"The integration {called} was never enabled.",
         Code.INTEGRATION_DISABLED: f"The integration {called} is disabled.",
-        Code.INTEGRATION_ERROR: f"The integration {called} is in error: its provider refuses the credential.",
+        Code.INTEGRATION_ERROR: f"The integration {called} is in error: its provider refuses the credential or account.",
         Code.CREDENTIALS_INVALID: f"The credential of the integration {called} cannot be used.",
         Code.TENANT_SUSPENDED: "This account is suspended.",
         Code.KEY_REVOKED: "This gateway key was revoked.",

@@ -127,7 +127,13 @@ class Ledger:
     async def _ask(self, asking: Asking, *, is_patient: bool) -> Outcome:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._admit_lane.put(Pending(asking, answer, is_patient))
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Cancelled when the answer was there and nobody had taken it yet; else `_resolve` finds nobody.
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._disown_unheard(asking, answer.result())
+            raise
 
     def settle(self, ended: Ended | Settlement) -> None:
         """Write how a call ended. Returns at once; retried until it is durable or the process ends."""
@@ -178,9 +184,13 @@ class Ledger:
         for pending, outcome in zip(batch, outcomes, strict=True):
             if not pending.answer.done():
                 pending.answer.set_result(outcome)
-            elif isinstance(outcome, Admission) and outcome.decision.result.goes_ahead:
-                # Whoever asked is gone, and the call will never be sent.
-                self._sweeper.disown([pending.asking.call_id])
+            else:
+                self._disown_unheard(pending.asking, outcome)
+
+    def _disown_unheard(self, asking: Asking, outcome: Outcome) -> None:
+        """Give back what was held for a call that is gone, and will never be sent."""
+        if isinstance(outcome, Admission) and outcome.decision.result.goes_ahead:
+            self._sweeper.disown([asking.call_id])
 
     def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
         decide = partial(

@@ -6,6 +6,8 @@ from django.db.models.functions import Now
 
 from enforcement.codes import Result
 from enforcement.querysets import DecisionQuerySet
+from enforcement.transitions import HealthRecord as HealthRecord
+from enforcement.transitions import HealthTransition as HealthTransition
 from telemetry.append_only import AppendOnlyModel
 
 

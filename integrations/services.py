@@ -9,6 +9,7 @@ from django.db.models import Max
 from accounts.models import Tenant, User
 from accounts.services import touch_config
 from integrations import vault
+from integrations.announcements import status_changed
 from integrations.custody import (
     REFERENCE_SCHEMES,
     binding_of,
@@ -16,7 +17,7 @@ from integrations.custody import (
     check_reference,
     master_key,
 )
-from integrations.models import Credential, HealthState, Integration, MasterKeyCanary, Status
+from integrations.models import Credential, Integration, MasterKeyCanary, Status
 from integrations.providers import ProviderType
 
 SANDBOX_CREDENTIAL = "sandbox"
@@ -59,8 +60,7 @@ def create_integration(
     integration.save()
     if credential:
         store_credential(integration=integration, credential=credential)
-        integration.status = Status.ENABLED
-        integration.save(update_fields=["status", "updated_at"])
+        _set_status(integration, Status.ENABLED)
     touch_config(tenant.pk)
     return integration
 
@@ -133,15 +133,19 @@ def disable_integration(*, integration: Integration) -> Integration:
 
 
 @transaction.atomic
-def mark_error(*, integration: Integration, message: str, now: datetime) -> Integration:
-    """Refuse calls because the provider refuses the credential. Only an enabled integration falls into error."""
-    if integration.status != Status.ENABLED:
-        raise TransitionRefused("Only an enabled integration can fall into error.")
-    integration.health_state = HealthState.FAILING
-    integration.health_message = message[:500]
-    integration.health_checked_at = now
-    integration.save(update_fields=["health_state", "health_message", "health_checked_at"])
-    return _set_status(integration, Status.ERROR)
+def note_health(*, integration: Integration, state: str, message: str, status: str, seen_at: datetime | None) -> None:
+    """Write how the provider was last seen. What its health makes of `status` holds from the next admission on.
+
+    Raises `TransitionRefused` for any change of status but from enabled to error and back.
+    """
+    if status != integration.status and {status, integration.status} != {Status.ENABLED, Status.ERROR}:
+        raise TransitionRefused("Only an enabled integration falls into error, and only one in error recovers.")
+    is_changed = status != integration.status
+    integration.health_state, integration.health_message = state, message[:500]
+    integration.health_checked_at, integration.status = seen_at, status
+    integration.save(update_fields=["health_state", "health_message", "health_checked_at", "status"])
+    if is_changed:
+        touch_config(integration.tenant_id)
 
 
 @transaction.atomic
@@ -154,9 +158,11 @@ def delete_integration(*, integration: Integration, now: datetime) -> None:
 
 
 def _set_status(integration: Integration, status: Status) -> Integration:
-    integration.status = status
+    before, integration.status = integration.status, status
     integration.save(update_fields=["status", "updated_at"])
     touch_config(integration.tenant_id)
+    if before != status:
+        status_changed.send(sender=Integration, integration=integration, before=before)
     return integration
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from enforcement.checks import facts_of, hard_block
+from enforcement.codes import Code
 from enforcement.entries import Asking
 from integrations.custody import open_credential
 from integrations.gateway_keys import digest_of, masked, public_id_of
@@ -33,6 +34,8 @@ from proxy.refusals import Refusal
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+TRIAL = {"trial": True}
+"""Marks the decision of a call that finds out whether its integration still is in error."""
 OPENAI_PATHS = ("/completions", "/responses", "/embeddings")
 
 
@@ -51,6 +54,12 @@ class Arrival:
     asking: Asking
     integration: IntegrationSnapshot | None
     credential: str | None = field(repr=False)
+
+    @property
+    def is_in_error(self) -> bool:
+        """Whether nothing but the integration's state is known to be in the way."""
+        blocked = self.asking.hard_block
+        return blocked is not None and blocked.code is Code.INTEGRATION_ERROR
 
 
 def target_of(path: str) -> Target:
@@ -154,6 +163,7 @@ def ask(
     name: str,
     endpoint: Endpoint | None,
     request: CallRequest | None,
+    is_trial: bool = False,
 ) -> Arrival:
     """Put the call as the question that the ledger answers."""
     credential = _open(integration) if integration is not None else None
@@ -167,6 +177,7 @@ def ask(
         scope="inference",
         credential_opens=credential is not None,
         now=moment,
+        is_trial=is_trial,
     )
     blocked = hard_block(facts, integration=integration, name=name, key=key, model=model, scope="inference")
     demand, price_version = FREE, None
@@ -191,6 +202,7 @@ def ask(
         hard_block=blocked,
         checked=facts if blocked is not None else None,
         price_version=price_version,
+        metadata=TRIAL if is_trial else {},
     )
     return Arrival(asking, integration, credential)
 

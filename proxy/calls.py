@@ -1,11 +1,13 @@
 """The life of a call: receive, authenticate, read, admit, forward, relay, witness."""
 
 import time
+from functools import partial
 
 from accounts.ids import uuid7
 from enforcement.entries import LedgerUnavailable, Stale
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
+from proxy.arrivals import Arrival
 from proxy.bodies import ClientLeft, read_body
 from proxy.carriage import Carriage
 from proxy.dialects import ErrorKind, render_error
@@ -32,6 +34,7 @@ class Call:
         """Nano-USD that the tightest budget of this call has left, if one counts it."""
         self._carriage: Carriage | None = None
         self._refused = False
+        self._is_trial = False
 
     @property
     def has_begun(self) -> bool:
@@ -68,7 +71,8 @@ class Call:
                 )
             request = arrivals.read_call(endpoint, body)
         for _ in range(MOST_RELOADS):
-            arrival = arrivals.ask(
+            ask = partial(
+                arrivals.ask,
                 gateway,
                 call_id=self.call_id,
                 tenant=tenant,
@@ -78,6 +82,9 @@ class Call:
                 endpoint=endpoint,
                 request=request,
             )
+            arrival = ask()
+            if arrival.is_in_error and await self._may_try(trial := ask(is_trial=True)):
+                arrival = trial
             outcome = await gateway.ledger.admit_on_loop(arrival.asking)
             if not isinstance(outcome, Stale):
                 break
@@ -109,6 +116,14 @@ class Call:
             body=body,
         )
         await self._carriage.run()
+
+    async def _may_try(self, trial: Arrival) -> bool:
+        """Whether this call may find out if its integration still is in error."""
+        if trial.asking.hard_block is not None or trial.integration is None:
+            return False
+        if not self._is_trial:
+            self._is_trial = await self.gateway.may_try(trial.asking.tenant_id, trial.integration.id)
+        return self._is_trial
 
     def own_headers(self) -> Headers:
         """What every answer of a call carries."""

@@ -126,18 +126,20 @@ class Carriage:
         body = prepare_body(self.endpoint, self.request, self.body, self.output_cap) if self.body else b""
         headers = to_provider(self.scope["headers"])
         headers.append(credential(self.endpoint.dialect, self.credential))
-        # Until the client says otherwise the request counts as sent: being cut here leaves its fate unknown.
-        self.ending.dispatched = True
         faults.point("before_dispatch")
-        try:
-            self.answer = await self.gateway.upstreams.send(
-                self.endpoint.method, self._url(), headers, body, ours=arrivals.is_sandbox(self.integration)
-            )
-        except UpstreamFailed as failure:
-            self.ending.dispatched = failure.sent
-            raise
+        self.answer = await self.gateway.upstreams.send(
+            self.endpoint.method,
+            self._url(),
+            headers,
+            body,
+            on_sent=self._sent,
+            ours=arrivals.is_sandbox(self.integration),
+        )
         self.body = b""
         faults.point("after_dispatch")
+
+    def _sent(self) -> None:
+        self.ending.dispatched = True
 
     def _leave_provider(self) -> None:
         if self.answer is not None:
@@ -195,10 +197,12 @@ class Carriage:
         for name, value in answer.headers:
             if name == b"content-length" and value.isdigit():
                 length = int(value)
-                if not self.request.inject_usage:
+                # A stream has no length for its client: an event may be taken out of it, or an error added.
+                if not self.request.stream:
                     headers.append((name, value))
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                headers.append((name, value))
+            elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+                # Neither its usage nor a credential that it repeats could be seen.
+                raise UpstreamFailed("the provider compresses its answer, which nobody asked for", sent=True)
             elif name in REQUEST_ID_HEADERS:
                 self.ending.request_id = value.decode("latin-1")
         headers += self.own_headers
@@ -298,6 +302,7 @@ class Carriage:
             usage = unread_entry(self.asking, self.admission, self.ending)
         if usage.error_message:
             usage = usage.with_error_message(redacted(usage.error_message, self.credential))
+        self.gateway.health.saw(usage, is_trial=self.asking.metadata is arrivals.TRIAL)
         return usage
 
     def _price_for(self, model: str) -> ModelPrice | None:

@@ -15,9 +15,10 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
 from enforcement.store import database_url
+from integrations.destinations import Destinations
 from integrations.snapshot import KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import SnapshotStore
-from proxy.destinations import Destinations
+from proxy.health.watch import Watch
 from proxy.upstream import Upstreams, UpstreamTimeouts
 from telemetry.price_book import PriceBook
 from telemetry.services import book_version, load_book
@@ -48,7 +49,11 @@ class Gateway:
             first_byte=environment.upstream_first_byte_seconds,
             idle=environment.upstream_idle_seconds,
         )
-        self.upstreams = Upstreams(Destinations.parse(environment.allow_upstreams), timeouts)
+        destinations = Destinations.parse(environment.allow_upstreams)
+        self.upstreams = Upstreams(destinations, timeouts)
+        self.health = Watch(
+            destinations, spacing_seconds=environment.probe_spacing_seconds, has_probes=environment.probes
+        )
         url = database_url()
         self.ledger = Ledger(
             LedgerSettings(
@@ -73,6 +78,7 @@ class Gateway:
     async def start(self) -> None:
         """Open the ledger; the gateway answers at once and says 503 until the database is there."""
         self.ledger.start()
+        self.health.start()
         # What lives for the whole process need not be looked at by every collection, and calls leave few cycles.
         gc.collect()
         gc.freeze()
@@ -83,6 +89,7 @@ class Gateway:
         self.draining = True
         await self.upstreams.close()
         await asyncio.to_thread(self.ledger.stop)
+        await asyncio.to_thread(self.health.stop)
         self._threads.shutdown(wait=True)
 
     async def load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
@@ -91,6 +98,15 @@ class Gateway:
             return await self._in_thread(self._load_key, public_id)
         except (InterfaceError, OperationalError):
             raise LedgerUnavailable from None
+
+    async def may_try(self, tenant_id: UUID, integration_id: UUID) -> bool:
+        """Whether a call may go to an integration in error. Where the database does not say, it may not."""
+        if not self.health.is_time_to_try(integration_id):
+            return False
+        try:
+            return await self._in_thread(self.health.may_try, tenant_id, integration_id)
+        except (InterfaceError, OperationalError):
+            return False
 
     async def in_thread(self, work: Callable[..., Loaded], *arguments: Any) -> Loaded:
         """Run what needs the database beside the event loop."""

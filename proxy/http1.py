@@ -11,6 +11,9 @@ import httptools
 
 LARGEST_HEAD = 64 * 1024
 BUFFERED_BYTES = 256 * 1024
+# Some servers say every few seconds that they are at work; no call lasts long enough for so many.
+MOST_INFORMATIONAL = 1_000
+LARGEST_STATUS = 599
 
 
 class UpstreamFailed(Exception):
@@ -30,9 +33,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_chunks", "_complete", "_failure", "_first_byte", "_framed", "_head_bytes", "_head_done", "_idle", "_loop"),
-        *("_parser", "_paused", "_reusable", "_size", "_timer", "_touched", "_transport", "_waiter"),
-        *("headers", "idle_since", "on_release", "status"),
+        *("_chunks", "_complete", "_failure", "_first_byte", "_framed", "_head_bytes", "_head_done", "_idle"),
+        *("_informed", "_loop", "_parser", "_paused", "_reusable", "_size", "_timer", "_touched", "_transport"),
+        *("_waiter", "headers", "idle_since", "on_release", "status"),
     )
 
     def __init__(
@@ -67,7 +70,7 @@ class Connection(asyncio.Protocol):
         self.headers = []
         self._chunks: list[bytes] = []
         self._size = 0
-        self._head_bytes = 0
+        self._head_bytes = self._informed = 0
         self._head_done = self._complete = self._framed = self._paused = self._reusable = False
         self._failure = None
         self._parser = httptools.HttpResponseParser(self)
@@ -118,6 +121,12 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except httptools.HttpParserError:
+            if self._complete:
+                # The answer is whole; what follows it is nobody's.
+                self._reusable = False
+                self._transport.abort()
+                self._wake()
+                return
             self._fail("the provider's answer is not HTTP")
         except httptools.HttpParserUpgrade:
             self._fail("the provider wants another protocol")
@@ -154,8 +163,14 @@ class Connection(asyncio.Protocol):
             self._reusable = False
             return
         self.status = self._parser.get_status_code()
+        if not 100 <= self.status <= LARGEST_STATUS:
+            # No server of ours could pass it on.
+            raise ValueError("no status of HTTP")
         if self.status < 200:
             self.headers = []
+            self._informed += 1
+            if self._informed > MOST_INFORMATIONAL:
+                raise ValueError("no answer among the informational ones")
             return
         self._head_done = True
 

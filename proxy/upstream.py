@@ -1,11 +1,10 @@
 """The one way to a provider: a request goes out once, its answer comes back as it arrives."""
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from proxy.destinations import Destinations, ForbiddenDestination
+from integrations.destinations import Destinations, ForbiddenDestination
 from proxy.http1 import Connection, UpstreamFailed
 
 # Providers keep idle connections for a minute or more; a shorter life of ours avoids writing to a closed one.
@@ -70,15 +69,26 @@ class Upstreams:
         self._reaper: asyncio.TimerHandle | None = None
 
     async def send(
-        self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, ours: bool = False
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        on_sent: Callable[[], None],
+        ours: bool = False,
     ) -> Answer:
         """Send once and return when the answer's head is here. Raises `UpstreamFailed`.
 
+        `on_sent` is called before the first byte is written: from then on the provider may have the request.
         `ours` is for the sandbox in this very server, which needs no permission to be reached.
         """
         origin, host, path = _split(url, ours)
         request = _request(method, path, host, headers, body)
         connection = self._take_idle(origin) or await self._connect(origin, url)
+        if not connection.is_open:
+            raise UpstreamFailed("the provider hung up at once", sent=False)
+        on_sent()
         connection.send(request)
         try:
             await connection.head()
@@ -149,10 +159,8 @@ class Upstreams:
             return known[1]
         found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        if not origin.ours and not self._destinations.is_allowed_host(origin.host, origin.port):
-            # One bad answer condemns the name: an attacker's server may mix good and bad ones.
-            for address in addresses:
-                self._destinations.check_address(ipaddress.ip_address(address.partition("%")[0]))
+        if not origin.ours:
+            self._destinations.check_resolved(origin.host, origin.port, addresses)
         if len(self._addresses) >= MOST_NAMES:
             self._addresses.clear()
         self._addresses[origin] = (self._loop.time() + DNS_SECONDS, addresses)

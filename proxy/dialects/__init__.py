@@ -5,6 +5,7 @@ A call passes `match`, `read_request`, `prepare_body`, then its answer passes a 
 
 from proxy.dialects.bodies import BodyError
 from proxy.dialects.calls import CallRequest, read_request
+from proxy.dialects.causes import cause_of, is_missing_scope
 from proxy.dialects.endpoints import Dialect, Endpoint, dialects_for, join, match
 from proxy.dialects.errors import (
     ErrorAnswer,
@@ -27,8 +28,10 @@ __all__ = [
     "ErrorAnswer",
     "ErrorKind",
     "Reader",
+    "cause_of",
     "credential",
     "dialects_for",
+    "is_missing_scope",
     "join",
     "match",
     "prepare_body",

@@ -216,7 +216,10 @@ def openai_usage(
 def error_of(error: Any, code: Any = None) -> tuple[str | None, str | None]:
     """Give code and message of an error, be it an object or, on some servers, a text beside its code."""
     if type(error) is dict:
-        named = error.get("code") or error.get("type")
+        details = error.get("details")
+        # Anthropic's types are broad; what is more exact stands in the details.
+        detail = details.get("error_code") if type(details) is dict else None
+        named = error.get("code") or detail or error.get("type")
         code = str(named) if is_count(named) else named
         return word(code or None) or "error", prose(error.get("message"))
     if type(error) is str and error:

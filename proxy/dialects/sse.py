@@ -4,7 +4,8 @@ Framing follows the WHATWG specification: lines end in LF, CRLF or CR, an empty 
 with a colon are comments.
 """
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""As much as is kept of an answer that is no stream. Whoever runs a server may send many that never end."""
 
 
 class EventSplitter:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from enforcement.models import EnforcementDecision, Reservation, Window
+from enforcement.models import EnforcementDecision, HealthTransition, Reservation, Window
 from integrations.models import Limit
 from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
 from tests import people
@@ -24,6 +24,7 @@ EVIDENCE: list[Kind] = [
     UsageRecord,
     UsageAdjustment,
     EnforcementDecision,
+    HealthTransition,
     Window,
     Reservation,
     PriceVersion,

@@ -30,11 +30,35 @@ def test_compression_is_never_asked_for() -> None:
     "name",
     (
         b"Content-Type X-Request-Id request-id x-ratelimit-remaining-tokens "
-        b"retry-after-ms anthropic-ratelimit-input-tokens-reset openai-processing-ms x-should-retry"
+        b"anthropic-ratelimit-input-tokens-reset openai-processing-ms x-should-retry"
     ).split(),
 )
 def test_what_helps_the_client_is_relayed(name: bytes) -> None:
     assert to_client([(name, b"x")]) == [(name.lower(), b"x")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (b"Retry-After", b"7", b"7"),
+        (b"retry-after", b"1.5", b"1.5"),
+        (b"retry-after", b"0", b"0"),
+        (b"retry-after", b"86400", b"86400"),
+        (b"retry-after", b"86401", b"86400"),
+        (b"retry-after", b"9" * 5_000, b"86400"),
+        (b"retry-after-ms", b"1500", b"1500"),
+        (b"retry-after-ms", b"9" * 15, b"86400000"),
+        (b"retry-after", b"Fri, 31 Dec 1999 23:59:59 GMT", b"Fri, 31 Dec 1999 23:59:59 GMT"),
+    ],
+)
+def test_a_time_to_wait_is_relayed_and_never_more_than_a_day(name: bytes, value: bytes, told: bytes) -> None:
+    assert to_client([(name, value)]) == [(name.lower(), told)]
+
+
+@pytest.mark.parametrize("value", [b"", b"-5", b"soon", b"NaN", b"inf", b"1e9", b"0x10", b"1,5", "٣".encode()])
+@pytest.mark.parametrize("name", [b"retry-after", b"retry-after-ms"])
+def test_what_is_no_time_to_wait_is_not_relayed(name: bytes, value: bytes) -> None:
+    assert to_client([(name, value)]) == []
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from integrations.services import (
     delete_integration,
     disable_integration,
     enable_integration,
-    mark_error,
     master_key_problem,
     move_integration,
+    note_health,
     remember_master_key,
     store_credential,
 )
@@ -36,8 +36,12 @@ def in_status(status: Status) -> Integration:
     elif status == Status.DISABLED:
         disable_integration(integration=integration)
     elif status == Status.ERROR:
-        mark_error(integration=integration, message="401 from the provider", now=NOW)
+        fall_into_error(integration)
     return Integration.objects.get(pk=integration.pk)
+
+
+def fall_into_error(integration: Integration) -> None:
+    note_health(integration=integration, state="failing", message="401 from the provider", status="error", seen_at=NOW)
 
 
 def custom(credential: str | None = SECRET, base_url: str = "https://llm.example/v1") -> Integration:
@@ -78,10 +82,10 @@ def test_an_integration_that_was_never_enabled_cannot_be_disabled() -> None:
         disable_integration(integration=in_status(Status.CREATED))
 
 
-@pytest.mark.parametrize("status", [Status.CREATED, Status.DISABLED, Status.ERROR])
+@pytest.mark.parametrize("status", [Status.CREATED, Status.DISABLED])
 def test_only_an_enabled_integration_falls_into_error(status: Status) -> None:
     with pytest.raises(TransitionRefused, match="Only an enabled"):
-        mark_error(integration=in_status(status), message="401", now=NOW)
+        fall_into_error(in_status(status))
 
 
 def test_an_error_says_how_the_provider_was_last_seen() -> None:
@@ -167,7 +171,7 @@ def test_every_write_is_seen_by_the_next_admission() -> None:
         lambda: disable_integration(integration=integration),
         lambda: enable_integration(integration=integration),
         lambda: move_integration(integration=integration, base_url="https://llm.example/v2", credential=None),
-        lambda: mark_error(integration=integration, message="401", now=NOW),
+        lambda: fall_into_error(integration),
         lambda: delete_integration(integration=integration, now=NOW),
     ):
         write()

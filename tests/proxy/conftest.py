@@ -7,6 +7,7 @@ import pytest
 from tests.proxy.customers import Customer
 from tests.servers import Server, Servers
 from tests.upstream import Upstream
+from tests.upstream.running import OTHER_HOST
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +26,14 @@ def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
-    """A server without patience or room: a second for providers, three for calls, 50,000 bytes for requests."""
+    """A server without patience or room: a second for providers, three for calls, 50,000 bytes for requests.
+
+    It may also reach whatever a test starts at `OTHER_HOST`.
+    """
+    allowed = f"127.0.0.1:{upstream.port},127.0.0.1:{upstream.other_port},{OTHER_HOST}/32"
     with servers.serving(
         upstreams=[upstream],
+        CUSTOMHOUSE_ALLOW_UPSTREAMS=allowed,
         CUSTOMHOUSE_UPSTREAM_CONNECT_SECONDS="1",
         CUSTOMHOUSE_UPSTREAM_FIRST_BYTE_SECONDS="1",
         CUSTOMHOUSE_UPSTREAM_IDLE_SECONDS="1",

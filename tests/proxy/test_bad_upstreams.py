@@ -12,10 +12,10 @@ from tests.proxy.customers import Customer
 from tests.servers import Server
 from tests.upstream import Upstream, closed_port
 from tests.upstream.faults import FAULTS
+from tests.upstream.running import OTHER_HOST
 
 DOLLAR = 1_000_000_000
 KINDS = [(wire, stream) for wire in WIRES for stream in (False, True)]
-QUALITIES = ("reported", "partial", "estimated", "missing")
 SILENT = ("stall-first", "stall-head")
 BEFORE = ("close-before", "reset-before")
 IN_THE_MIDDLE = ("stall-mid", "close-mid", "reset-mid")
@@ -43,17 +43,6 @@ def provoke(customer: Customer, fault: str, kinds: Iterable[tuple[str, bool]] = 
 
     with ThreadPoolExecutor(4) as threads:
         return list(threads.map(call, kinds))
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_a_provider_does_a_call_has_one_row_and_the_next_call_works(customer: Customer, fault: str) -> None:
-    answers = provoke(customer, fault)
-    rows = {str(row["call_id"]): row for row in customer.usage()}
-    assert {answer.headers["x-customhouse-call-id"] for answer in answers} == set(rows)
-    assert all(row["quality"] in QUALITIES and row["cost_nanos"] >= 0 for row in rows.values())
-    assert customer.spent() == sum(row["cost_nanos"] for row in rows.values())
-    assert not [answer for answer in answers if answer.status == 500 and "500" not in fault]
-    assert [ask(customer, wire=wire).status for wire in WIRES] == [200, 200]
 
 
 @pytest.mark.parametrize("fault", SILENT)
@@ -118,10 +107,10 @@ def test_a_redirect_is_not_followed(customer: Customer, upstream: Upstream, faul
 
 
 def test_a_provider_that_refuses_connections_is_unreachable_and_free(customer: Customer) -> None:
-    with closed_port() as port:
+    with closed_port(OTHER_HOST) as port:
         server = customer.server
         allowed = Customer.of(server)
-        allowed.integrate(f"http://127.0.0.1:{port}", provider="openai", name="openai")
+        allowed.integrate(f"http://{OTHER_HOST}:{port}", provider="openai", name="openai")
         answer = ask(allowed)
     assert (answer.status, answer.error["code"]) == (502, "upstream_unreachable")
     row = allowed.only_usage()
@@ -206,8 +195,8 @@ def test_the_credential_goes_up_and_the_gateway_key_does_not(customer: Customer,
 
 def test_a_server_that_accepts_and_stays_silent_is_given_up(customer: Customer) -> None:
     """Not HTTP at all: the connection opens and nothing follows."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server((OTHER_HOST, 0)) as silent:
         patient = Customer.of(customer.server)
-        patient.integrate(f"http://127.0.0.1:{silent.getsockname()[1]}", provider="openai", name="openai")
+        patient.integrate(f"http://{OTHER_HOST}:{silent.getsockname()[1]}", provider="openai", name="openai")
         answer = ask(patient)
-    assert answer.status == 502
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")

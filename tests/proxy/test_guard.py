@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from proxy.destinations import Destinations, ForbiddenDestination, is_global
+from integrations.destinations import Destinations, ForbiddenDestination, is_global
 from proxy.http1 import UpstreamFailed
 from proxy.upstream import Upstreams, UpstreamTimeouts
 from tests.proxy.calling import ask
@@ -139,7 +139,7 @@ def send(destinations: Destinations, url: str) -> None:
     async def attempt() -> None:
         client = Upstreams(destinations, UpstreamTimeouts(connect=2, first_byte=2, idle=2))
         try:
-            await client.send("GET", url, [], b"")
+            await client.send("GET", url, [], b"", on_sent=lambda: None)
         finally:
             await client.close()
 

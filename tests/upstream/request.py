@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,9 @@ class Request:
         return ", ".join(value for key, value in self.headers if key == name)
 
 
-async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, default: str) -> Request | None:
+async def read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, default: Callable[[], str]
+) -> Request | None:
     """The next request of a connection, `None` at its end. Raises `BadRequest`."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -66,7 +69,7 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     if named.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = await _read_body(reader, named)
-    script, native = find_script(target.split("?")[0], named.get(SCRIPT_HEADER, ""), default)
+    script, native = find_script(target.split("?")[0], named.get(SCRIPT_HEADER, ""), default())
     return Request(method, target, headers, body, script, native, _parse(body))
 
 

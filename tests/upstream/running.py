@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,14 +19,44 @@ from tests.upstream.recordings import PROJECT
 from tests.upstream.server import Server
 
 POLL_SECONDS = 0.02
+OTHER_HOST = "127.0.0.2"
+"""Where servers are that are no `Upstream`."""
 
 
 @contextmanager
-def closed_port() -> Iterator[int]:
+def closed_port(host: str = "127.0.0.1") -> Iterator[int]:
     """A loopback port at which connections are refused, kept from being given to anybody else."""
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
+        held.bind((host, 0))
         yield held.getsockname()[1]
+
+
+@contextmanager
+def hanging_up(*, reset: bool) -> Iterator[tuple[int, list[int]]]:
+    """A port at `OTHER_HOST` that accepts and hangs up at once, and the ports from which it was called."""
+    accepted: list[int] = []
+
+    def serve() -> None:
+        while True:
+            peer, (_, port) = listener.accept()
+            if stopping.is_set():
+                peer.close()
+                return
+            accepted.append(port)
+            if reset:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+
+    stopping = threading.Event()
+    with socket.create_server((OTHER_HOST, 0)) as listener:
+        thread = threading.Thread(target=serve, name="hanging-up", daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1], accepted
+        finally:
+            stopping.set()
+            socket.create_connection(listener.getsockname()).close()
+            thread.join(10)
 
 
 class Upstream:
@@ -68,11 +99,13 @@ class Upstream:
         connection.close()
         assert status == 200, script
 
-    def entries(self, event: str | None = None) -> list[dict[str, Any]]:
-        """What the log holds so far, or only the entries of one event."""
+    def entries(self, event: str | None = None, *, since: int = 0) -> list[dict[str, Any]]:
+        """What the log holds so far behind so many bytes, or only the entries of one event."""
         if not self.log.exists():
             return []
-        lines = self.log.read_text().split("\n")[:-1]
+        with self.log.open("rb") as log:
+            log.seek(since)
+            lines = log.read().split(b"\n")[:-1]
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if event in (None, entry["event"])]
 

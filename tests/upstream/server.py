@@ -65,7 +65,7 @@ class Server:
         port = writer.get_extra_info("sockname")[1]
         other = next(other for other in self.ports if other != port)
         try:
-            while request := await read_request(reader, writer, self._play):
+            while request := await read_request(reader, writer, lambda: self._play):
                 wire = Wire(writer, peer.gone, port, other)
                 if request.target == "/-/play":
                     self._play = request.body.decode()

@@ -64,6 +64,14 @@ class Destinations:
         if not self._is_allowed_network(address) and not is_global(address):
             raise ForbiddenDestination("the upstream's address is not on the open internet")
 
+    def check_resolved(self, host: str, port: int, addresses: Iterable[str]) -> None:
+        """Raise `ForbiddenDestination` unless the host, or every address that its name resolved to, is allowed."""
+        if self.is_allowed_host(host, port):
+            return
+        # One bad answer condemns the name: an attacker's server may mix good and bad ones.
+        for address in addresses:
+            self.check_address(ipaddress.ip_address(address.partition("%")[0]))
+
     def is_allowed_host(self, host: str, port: int) -> bool:
         return (host.lower(), port) in self.hosts
 
