@@ -72,6 +72,10 @@ class Environment(BaseSettings):
     """Ask providers that were not heard of for a while, or fail, for what costs nothing, such as their model list."""
     probe_spacing_seconds: float = Field(default=60, gt=0)
     """Between two probes of one integration, and between two calls let through to one in error."""
+    journal_dir: Path = PROJECT / "var" / "journal"
+    """Where workers keep what happens while the database is away; it must outlive them."""
+    journal_max_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Of one worker. A full journal lets no call go ahead without the database."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -5,10 +5,12 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from proxy.answers import CLIENT, Client
+from proxy.answers import CLIENT, LEAVING, Client
 
 MOST_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
+# A request that is on its way when the server begins to leave is answered, if it arrives within this time.
+LEAVE_SECONDS = 1.0
 TOO_LARGE = b"The request line and headers are too large."
 
 
@@ -65,6 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _chunk_bytes = 0
     _is_too_large = False
+    _is_leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -101,11 +104,34 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
         super().on_headers_complete()
         if self.cycle is not None:
+            if self._is_leaving:
+                self.cycle.keep_alive = False
             self.cycle.transport = OneWrite(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         self._client.has_asked = True
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Let the client have its answer, and one more where its next request has left already, then hang up.
+
+        Closing a connection that the client believes to stay open would reset a request that is under way.
+        """
+        self._is_leaving = True
+        self.app_state[LEAVING] = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LEAVE_SECONDS, self._leave)
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_leaving and not self.transport.is_closing():
+            self.loop.call_later(LEAVE_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         if self._is_too_large:

@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from prometheus_client import multiprocess
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors.multiprocess import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from config.entry import RUN
 from config.protocol import BoundedProtocol
@@ -29,6 +29,7 @@ DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 # A worker that does not answer its supervisor for this long is replaced; one that starts on a busy machine needs some.
 ANSWER_SECONDS = 15
+START_SECONDS = 60.0
 ORPHAN_CHECK_SECONDS = 1.0
 
 
@@ -65,7 +66,18 @@ class WorkerConfig(uvicorn.Config):
 
 
 class Supervisor(Multiprocess):
-    """Starts the workers, replaces dead ones, and writes down who they are."""
+    """Starts the workers, replaces dead ones, and writes down who they are.
+
+    SIGHUP replaces all of them, one at a time: the new one serves before the old one stops accepting, and both share
+    the listening socket, so that no connection is refused.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._outdated: list[Process] = []
+        self._coming: tuple[Process, float] | None = None
+        """A worker on its way to replace the first of the outdated ones, and until when it must be ready."""
+        self._leaving: list[Process] = []
 
     @property
     def gave_up(self) -> bool:
@@ -76,15 +88,70 @@ class Supervisor(Multiprocess):
         super().init_processes()
         self._write_down()
 
+    def handle_hup(self) -> None:
+        logger.info("Replacing all workers, one at a time.")
+        self._outdated = [process for process in self.processes if process not in self._leaving]
+
     def keep_subprocess_alive(self) -> None:
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         now = {process.pid for process in self.processes}
         for pid in before - now:
-            # Gauges of the dead would be summed with those of the living.
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            self._is_gone(pid)
         if before != now:
             self._write_down()
+        self._see_out()
+        if not self._leaving and not self.should_exit.is_set():
+            self._replace_next()
+
+    def terminate_all(self) -> None:
+        # Who connects from now on is refused at once, and does not wait for an answer that no worker will give.
+        for listener in self.sockets:
+            listener.close()
+        if self._coming is not None:
+            self._leaving.append(self._coming[0])
+            self._coming[0].terminate()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        super().join_all()
+        for process in self._leaving:
+            process.join()
+
+    def _replace_next(self) -> None:
+        """Take the next step in replacing the first outdated worker; never waits for one."""
+        self._outdated = [process for process in self._outdated if process in self.processes]
+        if not self._outdated:
+            return
+        if self._coming is None:
+            new = Process(self.config, self.sockets)
+            new.start()
+            self._coming = new, time.monotonic() + START_SECONDS
+            return
+        new, deadline = self._coming
+        if new.process.is_alive() and new.is_ready(ANSWER_SECONDS):
+            old = self._outdated.pop(0)
+            self.processes[self.processes.index(old)] = new
+            self._coming = None
+            self._leaving.append(old)
+            old.terminate()
+            self._write_down()
+        elif not new.process.is_alive() or time.monotonic() > deadline:
+            logger.error("The new worker did not become ready: the others stay as they are.")
+            self._coming, self._outdated = None, []
+            new.kill()
+            new.join()
+
+    def _see_out(self) -> None:
+        for process in [process for process in self._leaving if not process.process.is_alive()]:
+            process.join()
+            self._leaving.remove(process)
+            self._is_gone(process.pid)
+
+    @staticmethod
+    def _is_gone(pid: int | None) -> None:
+        # Gauges of the dead would be summed with those of the living.
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
     def _write_down(self) -> None:
         path = workers_file(os.getpid())

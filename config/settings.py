@@ -22,7 +22,8 @@ def database(url: str) -> dict[str, Any]:
     return {
         "ENGINE": "django_prometheus.db.backends.postgresql",
         **{django: str(parts.pop(name, None) or "") for name, django in names.items()},
-        "OPTIONS": parts,
+        # Nobody waits for ever for a database that is there and says nothing.
+        "OPTIONS": {"connect_timeout": "5"} | parts,
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -44,6 +45,8 @@ DATABASES = {
         ENVIRONMENT.database_url.get_secret_value() if ENVIRONMENT.database_url else postgres.dsn(PROJECT)
     )
 }
+# A pooler gives each transaction another session, in which a cursor of the one before does not exist.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = ENVIRONMENT.database_direct_url is not None
 DATABASE_DIRECT_URL = ENVIRONMENT.database_direct_url.get_secret_value() if ENVIRONMENT.database_direct_url else None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"

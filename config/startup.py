@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import StringIO
 
+import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
@@ -11,6 +12,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from accounts.commands import CommandFailed
 from config.settings import database
+from enforcement.locks import LANE_OPTIONS, LOCK_TIMEOUT
+from enforcement.store import database_url
 from integrations.services import master_key_problem, remember_master_key
 from telemetry.services import book_is_empty
 
@@ -30,8 +33,10 @@ def check_secrets() -> None:
 def prepare_database() -> int:
     """Migrate, take in prices where there are none, and check the master key; the number of new migrations.
 
-    Raises `CommandFailed` where the master key is not the one in use, `VaultError` where it is no key.
+    Raises `CommandFailed` where the master key is not the one in use or only a pooler is known, `VaultError` where it
+    is no key.
     """
+    check_sessions()
     with one_at_a_time():
         pending = pending_migrations()
         if pending:
@@ -42,6 +47,26 @@ def prepare_database() -> int:
             raise CommandFailed(problem, code="master_key")
         remember_master_key()
     return pending
+
+
+def check_sessions() -> None:
+    """Raise `CommandFailed` where the ledger would be given sessions that are not its own.
+
+    A pooler refuses the settings of a session, or passes them over if it is told to.
+    """
+    try:
+        with psycopg.connect(settings.DATABASE_DIRECT_URL or database_url(), options=LANE_OPTIONS) as session:
+            is_own = session.execute("SHOW lock_timeout").fetchone() == (LOCK_TIMEOUT,)
+    except psycopg.OperationalError as error:
+        if "startup parameter" not in str(error):
+            raise
+        is_own = False
+    if not is_own:
+        raise CommandFailed(
+            "The database is reached through a connection pooler: set DATABASE_DIRECT_URL to where PostgreSQL itself "
+            "listens, for the ledger's transactions, locks and notifications.",
+            code="pooler",
+        )
 
 
 def pending_migrations() -> int:

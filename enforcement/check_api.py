@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from enforcement.backtest import Backtest, Share
 from enforcement.balances import balances_of
 from enforcement.drafts import NoTarget, draft_of
 from enforcement.estimates import check, put
-from enforcement.forecasts import replay, simulate
-from enforcement.replay import Replay, Share
+from enforcement.forecasts import backtest, simulate
 from enforcement.serializers import (
     BatchSerializer,
     EstimateSerializer,
@@ -109,7 +109,7 @@ class ReplayView(APIView):
         tenant = load_tenant(holder.key.tenant_id)
         draft = _draft(request, tenant, given.validated_data["limit"])
         since = now - timedelta(days=given.validated_data["days"])
-        made = replay(draft, tenant_id=tenant.id, calendar=tenant.calendar, since=since, until=now)
+        made = backtest(draft, tenant_id=tenant.id, calendar=tenant.calendar, since=since, until=now)
         return Response({"since": since, "until": now, **_replayed(made)})
 
 
@@ -167,7 +167,7 @@ def _limit(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _replayed(made: Replay) -> dict[str, Any]:
+def _replayed(made: Backtest) -> dict[str, Any]:
     first = made.first_refused
     return {
         **asdict(made.total),

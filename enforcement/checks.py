@@ -93,7 +93,7 @@ def hard_block(
         Code.INTEGRATION_NOT_FOUND: f"There is no integration named {called}.",
         Code.INTEGRATION_NOT_ENABLED: f"The integration {called} was never enabled.",
         Code.INTEGRATION_DISABLED: f"The integration {called} is disabled.",
-        Code.INTEGRATION_ERROR: f"The integration {called} is in error: its provider refuses the credential or account.",
+        Code.INTEGRATION_ERROR: f"The integration {called} is in error: its provider refuses credential or account.",
         Code.CREDENTIALS_INVALID: f"The credential of the integration {called} cannot be used.",
         Code.TENANT_SUSPENDED: "This account is suspended.",
         Code.KEY_REVOKED: "This gateway key was revoked.",

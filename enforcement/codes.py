@@ -67,8 +67,15 @@ HELD_CODES = frozenset([Code.BUDGET_HELD, Code.TOKEN_HELD, Code.CONCURRENCY_EXCE
 """What refuses a call only until calls in flight end."""
 THROTTLING = HELD_CODES | {Code.CHECK_FAILED, Code.RATE_LIMIT_EXCEEDED}
 BLOCKING = frozenset([Code.BUDGET_EXCEEDED, Code.TOKEN_LIMIT_EXCEEDED, Code.REQUEST_LIMIT_EXCEEDED])
-DEGRADED_CODES = frozenset([Code.BUDGET_DEGRADED, Code.TOKEN_DEGRADED, Code.RATE_DEGRADED])
-"""A limit that could not be read refused nothing, because its integration allows that."""
+DEGRADED: Mapping[str, Code] = {
+    "cost": Code.BUDGET_DEGRADED,
+    "tokens": Code.TOKEN_DEGRADED,
+    "tokens_in": Code.TOKEN_DEGRADED,
+    "tokens_out": Code.TOKEN_DEGRADED,
+    "requests": Code.RATE_DEGRADED,
+    "concurrency": Code.RATE_DEGRADED,
+}
+"""By metric, in the order of the checks: a limit that could not be read, and whose integration then allows calls."""
 WARNING_CODES = frozenset(
     [Code.BUDGET_WARNING, Code.TOKEN_WARNING, Code.REQUEST_WARNING, Code.RATE_WARNING, Code.CONCURRENCY_WARNING]
 )
@@ -79,9 +86,9 @@ def _result_of(code: Code) -> Result:
         return Result.THROTTLED
     if code in BLOCKING:
         return Result.BLOCKED
-    if code in WARNING_CODES or code in DEGRADED_CODES:
+    if code in WARNING_CODES:
         return Result.WARNED
-    return Result.ALLOWED if code is Code.ALL_CHECKS_PASSED else Result.HARD_BLOCKED
+    return Result.ALLOWED if code is Code.ALL_CHECKS_PASSED or code in DEGRADED.values() else Result.HARD_BLOCKED
 
 
 RESULTS: Mapping[Code, Result] = {code: _result_of(code) for code in Code}

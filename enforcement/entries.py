@@ -63,6 +63,8 @@ class Admission(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...]
     decided_at: datetime
     receipts: tuple[Mapping[str, Any], ...] = ()
+    degraded: bool = False
+    """Decided without the store, which will hear of it later."""
 
     @property
     def cost_remaining_nanos(self) -> int | None:

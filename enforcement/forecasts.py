@@ -9,9 +9,9 @@ from django.db import connection, transaction
 
 from accounts.calendars import Calendar
 from enforcement import openings
+from enforcement.backtest import Backtest, PastCall
 from enforcement.demand import Bound
 from enforcement.estimates import Answer, Question, check
-from enforcement.replay import PastCall, Replay
 from integrations.snapshot import LimitSnapshot
 
 FETCHED_AT_ONCE = 5_000
@@ -48,12 +48,14 @@ def simulate(question: Question, draft: LimitSnapshot | None, *, now: datetime) 
 
 
 @transaction.atomic
-def replay(draft: LimitSnapshot, *, tenant_id: UUID, calendar: Calendar, since: datetime, until: datetime) -> Replay:
+def backtest(
+    draft: LimitSnapshot, *, tenant_id: UUID, calendar: Calendar, since: datetime, until: datetime
+) -> Backtest:
     """Hold `draft` against every call of its scope admitted in `[since, until)`. Raises `OperationalError` if that
     takes longer than 30 seconds."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
-    made = Replay(draft, calendar)
+    made = Backtest(draft, calendar)
     for call in _past_calls(draft, tenant_id, since, until):
         made.take(call)
     return made

@@ -14,13 +14,19 @@ from enforcement.locks import LANE_OPTIONS
 Item = TypeVar("Item")
 
 LARGEST_BATCH = 256
+CONNECT_SECONDS = 5
 
 
 def connect(url: str, name: str) -> psycopg.Connection[Any]:
     """A connection for ledger transactions: autocommit, short timeouts."""
     # What psycopg prepares itself it takes back with everything else after a rollback, ours included.
     connection = psycopg.connect(
-        url, autocommit=True, prepare_threshold=None, options=LANE_OPTIONS, application_name=f"customhouse {name}"
+        url,
+        autocommit=True,
+        prepare_threshold=None,
+        options=LANE_OPTIONS,
+        application_name=f"customhouse {name}",
+        connect_timeout=CONNECT_SECONDS,
     )
     # Ledger batches have one shape, so the plan for any is the plan for all.
     connection.execute("SET plan_cache_mode = force_generic_plan")
@@ -46,6 +52,8 @@ class Lane(Generic[Item]):
         self._linger = linger_seconds
         self._queue: deque[Item] = deque()
         self._busy: list[Item] = []
+        self._since: float | None = None
+        """Since when there is work without any of it succeeding."""
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"ledger-{name}", daemon=True)
@@ -80,6 +88,13 @@ class Lane(Generic[Item]):
                 self._queue = deque(item for item in self._queue if not wanted(item))
         return claimed
 
+    def overdue(self, seconds: float) -> list[Item]:
+        """Everything running or queued, if for so long nothing has succeeded; else nothing."""
+        with self._changed:
+            if self._since is None or time.monotonic() - self._since < seconds:
+                return []
+            return [*self._busy, *self._queue]
+
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; whether that came in time."""
         with self._changed:
@@ -105,14 +120,20 @@ class Lane(Generic[Item]):
                 count = min(len(self._queue), LARGEST_BATCH)
                 batch = [self._queue.popleft() for _ in range(count)]
                 self._busy = batch
+                if self._since is None:
+                    self._since = time.monotonic()
+            succeeded = False
             try:
                 if batch:
                     self._work(batch)
+                succeeded = True
             except Exception as error:  # noqa: BLE001 - the lane must outlive whatever one batch did
                 self._failed(batch, error)
             finally:
                 with self._changed:
                     self._busy = []
+                    if succeeded or not self._queue:
+                        self._since = None
                     self._changed.notify_all()
 
 

@@ -16,6 +16,7 @@ import psycopg
 from enforcement.admission import Admissions, Outcome, Refusable
 from enforcement.entries import Admission, Asking, Ended, Held, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
+from enforcement.outages import JournalSettings, Outages
 from enforcement.presence import Presence
 from enforcement.settlement import RETRIED, settle
 from enforcement.sweeper import Sweeper
@@ -28,17 +29,22 @@ CLAIM_PATIENCE_SECONDS = 2.0
 SETTLE_RETRY_SECONDS = 0.5
 # A call whose end its client has seen in another process is settled there within this time.
 HELD_GRACE_SECONDS = 0.03
+# Nobody waits longer for a store that is there and says nothing.
+ADMIT_PATIENCE_SECONDS = 5.0
+SPOOL_AFTER_SECONDS = 1.0
+WATCH_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """`direct_url` must bypass a transaction pooler. Seconds are the operator's configuration."""
+    """`url` must bypass a transaction pooler. Seconds are the operator's configuration."""
 
     url: str
-    direct_url: str
     reservation_seconds: float
     sweep_interval_seconds: float
     sweep_grace_seconds: float
+    journal: JournalSettings | None = None
+    """Without it no call goes ahead while the store is away, and what it did not take is lost with the process."""
 
 
 class Answer(Protocol):
@@ -81,13 +87,22 @@ class Ledger:
         self._settle_line = Line(settings.url, "settle")
         self._admissions: Admissions | None = None
         self._stopping = threading.Event()
-        self._presence = Presence(settings.direct_url, on_config=on_config, on_reconnect=on_reconnect)
+        self._watch_ends = threading.Event()
+        self._accounting = threading.Lock()
+        """Two threads ask how calls ended: the lane that settles, and the watch that journals what it cannot settle."""
+        self._presence = Presence(settings.url, on_config=on_config, on_reconnect=on_reconnect)
         self._sweeper = Sweeper(
-            settings.direct_url,
+            settings.url,
             interval_seconds=settings.sweep_interval_seconds,
             grace_seconds=settings.sweep_grace_seconds,
             announce=_announce_settled,
         )
+        self._outages = (
+            Outages(settings.url, settings.journal, presence=self._presence, deliver=deliver)
+            if settings.journal is not None
+            else None
+        )
+        self._watch = threading.Thread(target=self._look_after_lanes, name="ledger-watch", daemon=True)
         self._admit_lane: Lane[Pending] = Lane("admit", self._admit, self._not_admitted)
         self._settle_lane: Lane[Ended] = Lane(
             "settle", self._settle, self._not_settled, linger_seconds=SETTLE_LINGER_SECONDS
@@ -95,8 +110,10 @@ class Ledger:
 
     def start(self) -> None:
         """Open the lanes; does not wait for the database."""
-        for part in (self._presence, self._sweeper, self._admit_lane, self._settle_lane):
+        for part in (self._presence, self._sweeper, self._admit_lane, self._settle_lane, self._watch):
             part.start()
+        if self._outages is not None:
+            self._outages.start()
 
     def wait_ready(self, seconds: float) -> bool:
         """Wait until calls can be admitted; whether that came in time."""
@@ -124,6 +141,18 @@ class Ledger:
         assert not isinstance(outcome, Held), "the impatient are decided"
         return outcome
 
+    async def admit_degraded(self, asking: Asking) -> Admission:
+        """Let a call go ahead that could not be asked for. It is journaled on this machine when this returns.
+
+        For the event loop that `deliver` belongs to. Raises `LedgerUnavailable` where that cannot be, either.
+        """
+        if self._outages is None:
+            raise LedgerUnavailable
+        admission = await self._outages.admit(asking)
+        # Its admission may turn out to have been committed: then it holds what the replay will settle.
+        self._sweeper.reclaim(asking.call_id)
+        return admission
+
     async def _ask(self, asking: Asking, *, is_patient: bool) -> Outcome:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._admit_lane.put(Pending(asking, answer, is_patient))
@@ -140,6 +169,8 @@ class Ledger:
         if isinstance(ended, Settlement):
             usage = ended.usage
             ended = Ended(ended.holds, lambda: usage)
+        if self._outages is not None and self._outages.has_open and self._outages.end(ended.settlement()):
+            return
         self._settle_lane.put(ended)
 
     def flush(self, seconds: float = 10) -> bool:
@@ -151,6 +182,9 @@ class Ledger:
         self._admit_lane.stop(seconds)
         self._stopping.set()
         self._settle_lane.stop(seconds)
+        self._watch_ends.set()
+        if self._outages is not None:
+            self._outages.stop(seconds)
         self._sweeper.stop()
         self._presence.stop()
         self._admit_line.close()
@@ -190,6 +224,8 @@ class Ledger:
     def _disown_unheard(self, asking: Asking, outcome: Outcome) -> None:
         """Give back what was held for a call that is gone, and will never be sent."""
         if isinstance(outcome, Admission) and outcome.decision.result.goes_ahead:
+            if self._outages is not None and self._outages.is_degraded(asking.call_id):
+                return
             self._sweeper.disown([asking.call_id])
 
     def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
@@ -217,12 +253,13 @@ class Ledger:
         )
         if not claimed:
             return
+        settlements = self._accounted(claimed)
         try:
-            settled = settle(connection, [ended.settlement() for ended in claimed])
+            settled = settle(connection, settlements)
         except BaseException:
             self._settle_lane.put_back(claimed)
             raise
-        _announce_settled(settled)
+        self._are_settled(settlements, settled)
 
     def _not_admitted(self, batch: list[Pending], error: Exception) -> None:
         if not isinstance(error, LedgerUnavailable):
@@ -233,14 +270,37 @@ class Ledger:
         self._deliver(partial(_resolve_unavailable, batch))
 
     def _settle(self, batch: list[Ended]) -> None:
-        settlements = [ended.settlement() for ended in batch]
-        _announce_settled(settle(self._settle_line.open(), settlements))
+        settlements = self._accounted(batch)
+        self._are_settled(settlements, settle(self._settle_line.open(), settlements))
+
+    def _accounted(self, batch: list[Ended]) -> list[Settlement]:
+        with self._accounting:
+            return [ended.settlement() for ended in batch]
+
+    def _are_settled(self, given: list[Settlement], written: list[Settlement]) -> None:
+        if self._outages is not None:
+            self._outages.settled(given)
+        _announce_settled(written)
 
     def _not_settled(self, batch: list[Ended], error: Exception) -> None:
         logger.warning("%d settlements will be repeated: %s", len(batch), type(error).__name__, exc_info=error)
         # While stopping too: the lane ends when it is empty, or when nobody waits for it any more.
         time.sleep(SETTLE_RETRY_SECONDS)
+        if self._stopping.is_set() and self._outages is not None and self._outages.has_all(self._accounted(batch)):
+            # The next process finds them.
+            return
         self._settle_lane.put_back(batch)
+
+    def _look_after_lanes(self) -> None:
+        """Let nobody wait in vain for an admission, and keep what the store does not take."""
+        while not self._watch_ends.wait(WATCH_SECONDS):
+            try:
+                if overdue := self._admit_lane.overdue(ADMIT_PATIENCE_SECONDS):
+                    self._deliver(partial(_resolve_unavailable, overdue))
+                if self._outages is not None:
+                    self._outages.spool(self._accounted(self._settle_lane.overdue(SPOOL_AFTER_SECONDS)))
+            except Exception:
+                logger.exception("The lanes could not be looked after")
 
 
 def _resolve_unavailable(batch: list[Pending]) -> None:

@@ -68,8 +68,9 @@ def array(values: Iterable[object]) -> str:
 # A worker stopped in the middle of a transaction must give its locks back in two seconds, not when it wakes. The
 # server's timeout for idle transactions does not run inside a pipeline, and not always after one of psycopg's, which
 # ends with a flush request; so whoever waits for a lock ends the session that holds it, after at most one wait.
+LOCK_TIMEOUT = "750ms"
 LANE_OPTIONS = (
-    "-c lock_timeout=750 -c statement_timeout=10000 "
+    f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout=10000 "
     "-c idle_in_transaction_session_timeout=1500 -c synchronous_commit=on -c timezone=UTC"
 )
 END_STUCK = """

@@ -2,7 +2,9 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -27,6 +29,8 @@ class Presence:
     def __init__(self, url: str, *, on_config: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
         self.worker_id: int | None = None
         self._url = url
+        self._seen: tuple[datetime, float] | None = None
+        """The store's clock as last seen, and ours that only runs forward."""
         self._on_config = on_config
         self._on_reconnect = on_reconnect
         self._stopping = threading.Event()
@@ -38,6 +42,13 @@ class Presence:
 
     def wait_ready(self, seconds: float) -> bool:
         return self._ready.wait(seconds)
+
+    def clock(self) -> datetime:
+        """What the store's clock shows, which is the same whatever becomes of this machine's."""
+        if self._seen is None:
+            return datetime.now(UTC)
+        clock, seen = self._seen
+        return clock + timedelta(seconds=time.monotonic() - seen)
 
     def stop(self) -> None:
         """Give the lock up."""
@@ -70,9 +81,10 @@ class Presence:
 
     def _live(self, connection: psycopg.Connection[Any]) -> None:
         row = connection.execute(
-            "INSERT INTO cus_workers (started_at) VALUES (clock_timestamp()) RETURNING id"
+            "INSERT INTO cus_workers (started_at) VALUES (clock_timestamp()) RETURNING id, started_at"
         ).fetchone()
         assert row is not None, "an insert that returns returns"
+        self._seen = row[1], time.monotonic()
         connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, row[0]])
         connection.execute(f"LISTEN {CONFIG_CHANNEL}")
         self._on_reconnect()
@@ -82,4 +94,6 @@ class Presence:
             for notification in connection.notifies(timeout=WAKE_SECONDS):
                 self._on_config(notification.payload)
             # A connection that died silently is found by using it.
-            connection.execute("SELECT 1")
+            clock = connection.execute("SELECT clock_timestamp()").fetchone()
+            assert clock is not None, "there is always a time"
+            self._seen = clock[0], time.monotonic()

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from enforcement.checks import Facts, first_failed
-from enforcement.codes import RESULTS, Code, Result
+from enforcement.codes import DEGRADED, RESULTS, Code, Result
 from enforcement.demand import Demand
 from enforcement.policy import Decision, Standing, decide
 from integrations.snapshot import LimitSnapshot
@@ -70,6 +70,10 @@ def recompute(receipt: Mapping[str, Any]) -> tuple[Result, Code]:
     demand = receipt["demand"]
     if "checked" in demand and (failed := first_failed(Facts(**demand["checked"]))) is not None:
         return RESULTS[failed], failed
+    if receipt.get("degraded"):
+        metrics = {limit["metric"] for limit in receipt["limits"]}
+        code = next((code for metric, code in DEGRADED.items() if metric in metrics), Code.ALL_CHECKS_PASSED)
+        return RESULTS[code], code
     made = decide(
         hard_block=None,
         standings=[_standing(limit) for limit in receipt["limits"]],

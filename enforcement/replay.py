@@ -1,103 +1,275 @@
-"""What a limit would have refused, had it been in force: a draft held against the evidence, call by call. Pure.
+"""Brings into the store what was journaled while it was away, by call id: repeating any of it changes nothing."""
 
-Calls are taken in the order in which they were admitted, each with what it was bounded at and what it came to. A
-refused call uses nothing, so what it used leaves room for later ones, as it would have.
-"""
-
-from collections import defaultdict
-from dataclasses import dataclass, field
-from datetime import datetime
-from heapq import heappop, heappush
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
+import psycopg
+
 from accounts.calendars import Calendar
-from enforcement.periods import window_end, window_start
-from enforcement.slots import SlidingMinute
+from enforcement import faults, locks, wire
+from enforcement.admission import DECISION_COLUMNS, LOCK_AND_READ_WINDOWS, MOVE, MOVE_SLOTS, Window
+from enforcement.entries import Hold, Settlement
+from enforcement.openings import counts_admissions, slides
+from enforcement.settlement import RETRIED, settle
+from enforcement.windows import WindowIds
+from enforcement.wire import Statement, Step
 from integrations.snapshot import LimitSnapshot
+from telemetry.announcements import DecisionFact
+from telemetry.entries import UsageEntry, encode
+
+logger = logging.getLogger(__name__)
+
+Given = TypeVar("Given")
+
+BATCH = 200
+# The sweeper charges at once what no worker answers for.
+NOBODY = 0
+RESERVED_SECONDS = 60
+
+CLOCK = Statement("clock", "SELECT clock_timestamp()")
+# Who gets a call's id back is who brings its decision; all others find it decided.
+TAKE_IDS = Statement(
+    "take_ids",
+    "INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at) "
+    "SELECT tenant_id, call_id, 'proxy', decided_at "
+    "FROM json_to_recordset(%s::json) AS late(tenant_id uuid, call_id uuid, decided_at timestamptz) "
+    "ORDER BY tenant_id, call_id ON CONFLICT DO NOTHING RETURNING call_id",
+)
+INSERT_LATE = Statement(
+    "insert_late",
+    "WITH late AS (SELECT * FROM json_to_recordset(%s::json) AS late("  # noqa: S608 - names of our own
+    + ", ".join(f"{name} {kind}" for name, kind in DECISION_COLUMNS.items())
+    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint, decided_at timestamptz)
+), reserved AS (
+    INSERT INTO cus_reservations (call_id, tenant_id, windows, bound_tokens_in, bound_tokens_out, bound_cost_nanos,
+        worker_id, created_at, expires_at)
+    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s::bigint, decided_at, %s::timestamptz
+    FROM late
+)
+INSERT INTO cus_enforcement_decisions ("""
+    + ", ".join(DECISION_COLUMNS)
+    + ", degraded, evaluated_at) SELECT "
+    + ", ".join(DECISION_COLUMNS)
+    + ", true, decided_at FROM late",
+)
+RESERVED = "SELECT call_id, windows FROM cus_reservations WHERE call_id = ANY(%s)"
+TENANTS = "SELECT id FROM cus_tenants WHERE id = ANY(%s)"
 
 
-@dataclass(frozen=True, slots=True)
-class PastCall:
-    """A call of the past: what it was bounded at and what it used, in the draft's unit; its cost in nano-USD."""
-
-    call_id: UUID
-    key_id: UUID | None
-    model: str
-    admitted_at: datetime
-    ended_at: datetime
-    bound: int
-    used: int
-    cost_nanos: int
-
-
-@dataclass(slots=True)
-class Share:
-    """Of some calls: how many there were and what they cost, and of those how many would have been refused."""
-
-    calls: int = 0
-    cost_nanos: int = 0
-    refused_calls: int = 0
-    refused_cost_nanos: int = 0
-
-    def add(self, call: PastCall, *, refused: bool) -> None:
-        self.calls += 1
-        self.cost_nanos += call.cost_nanos
-        if refused:
-            self.refused_calls += 1
-            self.refused_cost_nanos += call.cost_nanos
-
-
-@dataclass(slots=True)
-class Replay:
-    """A draft limit and what it made of the calls so far: `soft` refuses nothing, `shadow` is taken for `strict`."""
+class Take(msgspec.Struct, frozen=True):
+    """What a call asked of one limit."""
 
     limit: LimitSnapshot
+    asked: int
+
+
+class Degraded(msgspec.Struct, frozen=True, kw_only=True, tag="degraded"):
+    """A call that went ahead without the store. `row` is its decision as the evidence will hold it."""
+
+    tenant_id: UUID
+    call_id: UUID
     calendar: Calendar
-    total: Share = field(default_factory=Share)
-    by_key: dict[UUID | None, Share] = field(default_factory=lambda: defaultdict(Share))
-    by_model: dict[str, Share] = field(default_factory=lambda: defaultdict(Share))
-    first_refused: PastCall | None = None
-    _spent: int = 0
-    _span: tuple[datetime, datetime | None] | None = None
-    _minute: SlidingMinute = field(default_factory=lambda: SlidingMinute(None))
-    _running: list[float] = field(default_factory=list)
+    decided_at: datetime
+    row: Mapping[str, Any]
+    takes: tuple[Take, ...]
 
-    def take(self, call: PastCall) -> bool:
-        """Hold the next call against the limit; whether it would have been refused."""
-        refused = not self._has_room(call)
-        if refused:
-            self.first_refused = self.first_refused or call
-        else:
-            self._count(call)
-        for share in (self.total, self.by_key[call.key_id], self.by_model[call.model]):
-            share.add(call, refused=refused)
-        return refused
+    def fact(self) -> DecisionFact:
+        integration_id = self.row["integration_id"]
+        return DecisionFact(
+            tenant_id=self.tenant_id,
+            integration_id=UUID(str(integration_id)) if integration_id is not None else None,
+            result=self.row["result"],
+            code=self.row["code"],
+        )
 
-    def _has_room(self, call: PastCall) -> bool:
-        if self.limit.mode == "soft":
-            return True
-        asked = 1 if self.limit.mode == "headroom" else call.bound
-        return self._used(call.admitted_at) + asked <= self.limit.amount
 
-    def _used(self, now: datetime) -> int:
-        if self.limit.metric == "concurrency":
-            while self._running and self._running[0] <= now.timestamp():
-                heappop(self._running)
-            return len(self._running)
-        if self.limit.period == "minute":
-            self._minute.advance(int(now.timestamp()))
-            return self._minute.total()
-        if self._span is None or (self._span[1] is not None and now >= self._span[1]):
-            period = self.limit.period
-            self._span = (window_start(period, self.calendar, now), window_end(period, self.calendar, now))
-            self._spent = 0
-        return self._spent
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """How such a call ended."""
 
-    def _count(self, call: PastCall) -> None:
-        used = self._used(call.admitted_at)
-        if self.limit.metric == "concurrency":
-            heappush(self._running, call.ended_at.timestamp())
-        elif self.limit.period == "minute":
-            self._minute.put(int(call.admitted_at.timestamp()), call.used)
-        else:
-            self._spent = used + call.used
+    call: Degraded
+    usage: UsageEntry
+
+
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
+    """How a call ended that the store had admitted before it went away."""
+
+    settlement: Settlement
+
+
+Record = Degraded | Finished | Settled
+
+decode = msgspec.json.Decoder(Record).decode
+
+
+class Replayed(msgspec.Struct):
+    """What became evidence, to be announced."""
+
+    decided: list[Degraded] = []
+    settled: list[Settlement] = []
+    refused: list[Record] = []
+    """What the store takes in no form."""
+
+
+class Replay:
+    """Writes records on one connection in autocommit. Raises `RETRIED`, after which everything may be given again."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self._windows = WindowIds()
+
+    def knows(self, tenant_ids: set[UUID]) -> bool:
+        """Whether all these are tenants of this store: a journal may be another store's."""
+        rows = self.connection.execute(TENANTS, [list(tenant_ids)]).fetchall()
+        return len(rows) == len(tenant_ids)
+
+    def end(self, ended: Iterable[Finished], *, worker_id: int) -> Replayed:
+        """Bring in calls that are over: their decision, their usage, and what they spent in the windows of their time.
+
+        `worker_id` is the present worker's, who holds them in between.
+        """
+        return self._each_batch(ended, partial(self._end, worker_id))
+
+    def abandon(self, calls: Iterable[Degraded]) -> Replayed:
+        """Bring in calls of whose end nobody knows any more, for the sweeper to charge at their bound."""
+        return self._each_batch(calls, self._abandon)
+
+    def settle(self, settled: Iterable[Settled]) -> Replayed:
+        """Settle calls that the store admitted."""
+        return self._each_batch(settled, self._settle)
+
+    def _each_batch(self, records: Iterable[Given], write: Callable[[Sequence[Given]], Replayed]) -> Replayed:
+        done = Replayed()
+        for batch in _batches(records):
+            try:
+                parts = [write(batch)]
+            except RETRIED:
+                raise
+            except Exception:  # noqa: BLE001 - whatever is wrong with one record, the others are right
+                parts = [self._alone(one, write) for one in batch]
+            for part in parts:
+                done.decided += part.decided
+                done.settled += part.settled
+                done.refused += part.refused
+        return done
+
+    @staticmethod
+    def _alone(record: Given, write: Callable[[Sequence[Given]], Replayed]) -> Replayed:
+        try:
+            return write([record])
+        except RETRIED:
+            raise
+        except Exception:
+            logger.exception("The store refuses a record of the journal")
+            return Replayed(refused=[record])  # type: ignore[list-item]  # only records are given
+
+    def _end(self, worker_id: int, batch: Sequence[Finished]) -> Replayed:
+        # An end that was written again because nobody knew whether it was written.
+        ended = {one.call.call_id: one for one in batch}.values()
+        decided, holds = self._admit([one.call for one in ended], worker_id)
+        faults.point("mid_replay")
+        settlements = [Settlement(one.usage, holds[one.call.call_id]) for one in ended]
+        return Replayed(decided, settle(self.connection, settlements))
+
+    def _abandon(self, calls: Sequence[Degraded]) -> Replayed:
+        return Replayed(self._admit(calls, NOBODY)[0])
+
+    def _settle(self, settled: Sequence[Settled]) -> Replayed:
+        return Replayed(settled=settle(self.connection, [one.settlement for one in settled]))
+
+    def _admit(self, calls: Sequence[Degraded], worker_id: int) -> tuple[list[Degraded], dict[UUID, tuple[Hold, ...]]]:
+        """Give each call that has none its decision and its reservation; which these are, and what every call holds."""
+        places = {call.call_id: self._places_of(call) for call in calls}
+        new, holds = locks.patiently(self.connection, partial(self._write, calls, places, worker_id))
+        known = [call.call_id for call in calls if call.call_id not in holds]
+        # A commit that was never confirmed may have admitted these after all, within other bounds.
+        for call_id, windows in self.connection.execute(RESERVED, [known]) if known else ():
+            holds[call_id] = tuple(Hold(*hold) for hold in windows)
+        for call in calls:
+            holds.setdefault(call.call_id, _asked(call, places[call.call_id]))
+        return new, holds
+
+    def _places_of(self, call: Degraded) -> list[int]:
+        """The windows of the call's time, in the order of its takes."""
+        spans = [self._windows.span_of(take.limit, call.calendar, call.decided_at) for take in call.takes]
+        missing = [
+            (take.limit, call.tenant_id, span)
+            for take, span in zip(call.takes, spans, strict=True)
+            if self._windows.known(span) is None
+        ]
+        if missing:
+            self._windows.ensure(self.connection, missing)
+        return [self._windows.known(span) or 0 for span in spans]
+
+    def _write(
+        self, calls: Sequence[Degraded], places: Mapping[UUID, Sequence[int]], worker_id: int
+    ) -> tuple[list[Degraded], dict[UUID, tuple[Hold, ...]]]:
+        ids = sorted({window_id for windows in places.values() for window_id in windows})
+        asked = encode(
+            [{name: getattr(call, name) for name in ("tenant_id", "call_id", "decided_at")} for call in calls]
+        )
+        _, read, taken, clock = wire.exchange(
+            self.connection,
+            [
+                (wire.BEGIN, []),
+                (LOCK_AND_READ_WINDOWS, [wire.text(locks.array(ids))]),
+                (TAKE_IDS, [asked]),
+                (CLOCK, []),
+            ],
+        )
+        windows = {window.id: window for window in map(Window, wire.rows(read))}
+        now = datetime.fromisoformat(str(wire.rows(clock)[0][0]))
+        fresh = {UUID(str(row[0])) for row in wire.rows(taken)}
+        new = [call for call in calls if call.call_id in fresh]
+        holds = {call.call_id: _take(call, [windows[one] for one in places[call.call_id]], now) for call in new}
+        steps: list[Step] = []
+        if moved := [window for window in windows.values() if window.moved]:
+            counted = [{"id": window.id, "held": window.held, "spent": window.spent} for window in moved]
+            steps.append((MOVE, [encode(counted)]))
+        for window in moved:
+            if window.has_slots and window.minute is not None:
+                steps.append((MOVE_SLOTS, [*map(wire.text, (window.minute.to_bytes(), window.id))]))
+        if new:
+            rows = encode([_row(call, holds[call.call_id]) for call in new])
+            expires_at = now + timedelta(seconds=RESERVED_SECONDS)
+            steps.append((INSERT_LATE, [rows, *map(wire.text, (worker_id, expires_at))]))
+        faults.point("before_replay_commit")
+        wire.exchange(self.connection, [*steps, (wire.COMMIT, [])])
+        return new, holds
+
+
+def _take(call: Degraded, windows: Sequence[Window], now: datetime) -> tuple[Hold, ...]:
+    """Move the windows as the call's admission would have, whatever their limits say by now."""
+    for take, window in zip(call.takes, windows, strict=True):
+        window.moved = True
+        if not counts_admissions(take.limit):
+            window.held += take.asked
+            continue
+        if take.limit.period == "minute":
+            window.has_slots = True
+            window.advanced(now).put(int(call.decided_at.timestamp()), 1)
+        window.spent += 1
+    return _asked(call, [window.id for window in windows])
+
+
+def _asked(call: Degraded, places: Sequence[int]) -> tuple[Hold, ...]:
+    return tuple(
+        Hold(window_id, take.limit.metric, take.asked, slides(take.limit))
+        for take, window_id in zip(call.takes, places, strict=True)
+        if not counts_admissions(take.limit)
+    )
+
+
+def _row(call: Degraded, holds: Sequence[Hold]) -> dict[str, Any]:
+    return {**call.row, "holds": [hold.to_json() for hold in holds], "decided_at": call.decided_at}
+
+
+def _batches(items: Iterable[Given]) -> Iterator[list[Given]]:
+    rest = iter(items)
+    while batch := list(islice(rest, BATCH)):
+        yield batch

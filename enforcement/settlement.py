@@ -30,7 +30,7 @@ SELECT usage.tenant_id, usage.call_id, 'late_truth',
 FROM cus_llm_usage AS usage
 WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.source = 'sweeper'
 ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
-RETURNING cost_nanos, tokens_in + tokens_out
+RETURNING cost_nanos, tokens_in, tokens_out
 """
 LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
 SETTLED_METRICS = ("cost", "tokens", "tokens_in", "tokens_out")
@@ -133,7 +133,8 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         ).fetchone()
         if row is None:
             return
-        moved = {"cost": row[0], "tokens": row[1]}
+        cost, taken, given = row
+        moved = {"cost": cost, "tokens": taken + given, "tokens_in": taken, "tokens_out": given}
         for hold in settlement.holds:
             if delta := moved.get(hold.metric):
                 connection.execute(MOVE_SPENT, [delta, hold.window_id])

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SWEEPER_LOCK = 0x53574545
 BATCH = 200
-EXTERNAL_WORKER = 0
+EXTERNAL_WORKER = -1
 """Whose reservations end by their time alone: those of programs that call the provider themselves."""
 DOUBT_SECONDS = 60
 
@@ -50,7 +50,7 @@ ABANDONED = (
     + """
 WHERE reservation.call_id > %s AND (
     reservation.expires_at < clock_timestamp()
-    OR worker.id IS NULL AND reservation.worker_id <> 0
+    OR worker.id IS NULL AND reservation.worker_id <> -1
     OR greatest(worker.missing_since, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %s)
         AND worker.missing_since IS NOT NULL
 )
@@ -162,6 +162,10 @@ class Sweeper:
         until = time.monotonic() + DOUBT_SECONDS
         self._disowned.update(dict.fromkeys(call_ids, until))
 
+    def reclaim(self, call_id: UUID) -> None:
+        """Leave a call alone that was disowned, as it went ahead all the same."""
+        self._disowned.pop(call_id, None)
+
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):
             try:
@@ -183,7 +187,7 @@ class Sweeper:
         done = {settlement.usage.call_id for settlement in released}
         for call_id, until in list(self._disowned.items()):
             if call_id in done or until < now:
-                del self._disowned[call_id]
+                self._disowned.pop(call_id, None)
 
     def _sweep_if_alone(self) -> None:
         connection = self._line.open()

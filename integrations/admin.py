@@ -56,7 +56,7 @@ class IntegrationAdmin(HouseAdmin):
     fieldsets = (
         (None, {"fields": ("tenant", "name", "provider_type", "base_url", "provider_key")}),
         ("Limits", {"fields": tuple(CLASSIC)}),
-        ("Calls", {"fields": ("default_model", "max_output_tokens", "on_disconnect", "config")}),
+        ("Calls", {"fields": ("default_model", "max_output_tokens", "on_disconnect", "outage_policy", "config")}),
         ("State", {"fields": ("id", "status", "health_state", "health_checked_at", "health_message", "deleted_at")}),
     )
     readonly_fields = ("id", "status", "health_state", "health_checked_at", "health_message", "deleted_at")
@@ -116,7 +116,7 @@ class IntegrationAdmin(HouseAdmin):
 
 def _add_integration(entered: Integration, key: str | None, request: HttpRequest) -> None:
     """Create what was entered, under the id that the page already knows it by."""
-    fields = ("default_model", "max_output_tokens", "on_disconnect", "config")
+    fields = ("default_model", "max_output_tokens", "on_disconnect", "outage_policy", "config")
     services.create_integration(
         tenant=entered.tenant,
         name=entered.name,
@@ -134,7 +134,17 @@ def _change_integration(entered: Integration, key: str | None) -> None:
     stored = Integration.objects.get(pk=entered.pk)
     if key or stored.base_url != entered.base_url:
         services.move_integration(integration=stored, base_url=entered.base_url, credential=key)
-    entered.save(update_fields=["name", "default_model", "max_output_tokens", "on_disconnect", "config", "updated_at"])
+    entered.save(
+        update_fields=[
+            "name",
+            "default_model",
+            "max_output_tokens",
+            "on_disconnect",
+            "outage_policy",
+            "config",
+            "updated_at",
+        ]
+    )
     touch_config(entered.tenant_id)
 
 

@@ -44,7 +44,7 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
         model = Integration
         fields = (
             "tenant", "name", "provider_type", "base_url", "default_model", "max_output_tokens", "on_disconnect",
-            "config",
+            "outage_policy", "config",
         )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -40,6 +40,13 @@ class OnDisconnect(models.TextChoices):
     CLOSE = "close", "close within 1 s and settle by count"
 
 
+class OutagePolicy(models.TextChoices):
+    """What happens to calls while the ledger cannot be reached."""
+
+    DENY = "deny", "refuse: no call without its admission"
+    ALLOW = "allow", "go ahead: strict limits are suspended until the ledger is back"
+
+
 class Integration(models.Model):
     """A provider as one tenant uses it: where it is, whose credential opens it, whether calls may pass."""
 
@@ -63,6 +70,15 @@ class Integration(models.Model):
         help_text="Output cap sent upstream when a call names none and a strict limit needs a bound.",
     )
     on_disconnect = models.CharField(max_length=16, choices=OnDisconnect, default=OnDisconnect.DRAIN)
+    outage_policy = models.CharField(
+        max_length=16,
+        choices=OutagePolicy,
+        default=OutagePolicy.DENY,
+        # Processes of the version before go on writing rows.
+        db_default=OutagePolicy.DENY,
+        help_text="While the ledger cannot be reached, calls that go ahead may exceed every limit; they are counted "
+        "when it is back.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -77,6 +93,9 @@ class Integration(models.Model):
                 fields=["tenant", "name"], condition=Q(deleted_at=None), name="cus_integrations_name_once"
             ),
             models.CheckConstraint(condition=Q(status__in=Status.values), name="cus_integrations_status"),
+            models.CheckConstraint(
+                condition=Q(outage_policy__in=OutagePolicy.values), name="cus_integrations_outage_policy"
+            ),
             models.CheckConstraint(condition=Q(max_output_tokens__gte=1), name="cus_integrations_max_output"),
         ]
 

@@ -21,6 +21,7 @@ from integrations.models import Credential, Integration, MasterKeyCanary, Status
 from integrations.providers import ProviderType
 
 SANDBOX_CREDENTIAL = "sandbox"
+CALL_FIELDS = ("default_model", "max_output_tokens", "on_disconnect", "outage_policy")
 
 
 class CredentialRequired(Exception):
@@ -110,6 +111,21 @@ def move_integration(*, integration: Integration, base_url: str, credential: str
     integration.save(update_fields=["base_url", "updated_at"])
     if credential:
         store_credential(integration=integration, credential=credential)
+    touch_config(integration.tenant_id)
+    return integration
+
+
+@transaction.atomic
+def update_integration(*, integration: Integration, **fields: object) -> Integration:
+    """Change how calls are carried: any of `default_model`, `max_output_tokens`, `on_disconnect`, `outage_policy`.
+
+    Raises `ValidationError` for bad values.
+    """
+    for name, value in fields.items():
+        assert name in CALL_FIELDS, name
+        setattr(integration, name, value)
+    integration.full_clean()
+    integration.save(update_fields=[*fields, "updated_at"])
     touch_config(integration.tenant_id)
     return integration
 

@@ -63,6 +63,7 @@ class IntegrationSnapshot:
     default_model: str
     max_output_tokens: int
     on_disconnect: str
+    outage_policy: str
     credential: StoredCredential | None = field(repr=False)
 
 

@@ -133,6 +133,7 @@ def snapshot_of_integration(row: Integration) -> IntegrationSnapshot:
         default_model=row.default_model,
         max_output_tokens=row.max_output_tokens,
         on_disconnect=row.on_disconnect,
+        outage_policy=row.outage_policy,
         credential=stored,
     )
 

@@ -13,6 +13,8 @@ Headers = list[tuple[bytes, bytes]]
 
 CLIENT = "customhouse.client"
 """Key of the scope under which our server tells of the `Client`."""
+LEAVING = "customhouse.leaving"
+"""Key of the scope's state under which our server tells that it is about to end."""
 
 
 class Client:

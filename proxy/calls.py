@@ -5,6 +5,7 @@ from functools import partial
 
 from accounts.ids import uuid7
 from enforcement.entries import LedgerUnavailable, Stale
+from integrations.models import OutagePolicy
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.arrivals import Arrival
@@ -85,7 +86,12 @@ class Call:
             arrival = ask()
             if arrival.is_in_error and await self._may_try(trial := ask(is_trial=True)):
                 arrival = trial
-            outcome = await gateway.ledger.admit_on_loop(arrival.asking)
+            try:
+                outcome = await gateway.ledger.admit_on_loop(arrival.asking)
+            except LedgerUnavailable:
+                if integration is None or integration.outage_policy != OutagePolicy.ALLOW:
+                    raise
+                outcome = await gateway.ledger.admit_degraded(arrival.asking)
             if not isinstance(outcome, Stale):
                 break
             found = await gateway.load_key(key.public_id)
@@ -99,6 +105,8 @@ class Call:
             raise _unavailable("The configuration changes faster than it can be read. Retry.")
         self.remaining = outcome.cost_remaining_nanos
         self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()
+        if outcome.degraded:
+            self.decision_header += b";degraded"
         if not outcome.decision.result.goes_ahead:
             raise refusal_of(outcome.decision)
         assert endpoint is not None and request is not None, "what was admitted was read"

@@ -2,7 +2,7 @@
 
 import logging
 
-from proxy.answers import Receive, Scope, Send, send_answer, send_json
+from proxy.answers import LEAVING, Receive, Scope, Send, send_answer, send_json
 from proxy.arrivals import guessed_dialect, target_of
 from proxy.calls import Call
 from proxy.dialects import ErrorKind, render_error
@@ -53,7 +53,7 @@ class Door:
         gateway = self._gateway
         assert gateway is not None or not self._has_gateway, "a server runs the lifespan before it serves"
         if path == "/readyz":
-            await readyz(gateway, send)
+            await readyz(gateway, send, is_leaving=LEAVING in scope.get("state", ()))
         elif gateway is None:
             await send_json(send, 404, {"detail": "This process serves people only."})
         elif path.startswith("/sandbox/"):

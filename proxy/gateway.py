@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 
 from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
+from enforcement.outages import JournalSettings
 from enforcement.store import database_url
 from integrations.destinations import Destinations
 from integrations.snapshot import KeySnapshot, TenantSnapshot
@@ -29,7 +30,10 @@ Loaded = TypeVar("Loaded")
 
 # Loads are rare and short; two threads keep one slow query from stopping the others.
 LOADING_THREADS = 2
+# Nobody waits longer for a store that is there and says nothing.
+LOAD_SECONDS = 5.0
 RESERVATION_MARGIN_SECONDS = 120
+READY_SECONDS = 3.0
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -54,20 +58,18 @@ class Gateway:
         self.health = Watch(
             destinations, spacing_seconds=environment.probe_spacing_seconds, has_probes=environment.probes
         )
-        url = database_url()
         self.ledger = Ledger(
             LedgerSettings(
-                url=url,
-                direct_url=settings.DATABASE_DIRECT_URL or url,
+                url=settings.DATABASE_DIRECT_URL or database_url(),
                 reservation_seconds=environment.upstream_total_seconds + RESERVATION_MARGIN_SECONDS,
                 sweep_interval_seconds=environment.sweep_interval_seconds,
                 sweep_grace_seconds=environment.sweep_grace_seconds,
+                journal=JournalSettings(environment.journal_dir, environment.journal_max_bytes),
             ),
             on_config=self._config_changed,
             on_reconnect=self._config_unknown,
             deliver=self._loop.call_soon_threadsafe,
         )
-        self.draining = False
 
     @property
     def own_url(self) -> str:
@@ -76,9 +78,11 @@ class Gateway:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.environment.port}"
 
     async def start(self) -> None:
-        """Open the ledger; the gateway answers at once and says 503 until the database is there."""
+        """Open the ledger. Without a database the gateway answers all the same, and says 503 until it is there."""
         self.ledger.start()
         self.health.start()
+        # Whoever takes over from another worker must not begin with refusals.
+        await asyncio.to_thread(self.ledger.wait_ready, READY_SECONDS)
         # What lives for the whole process need not be looked at by every collection, and calls leave few cycles.
         gc.collect()
         gc.freeze()
@@ -86,7 +90,6 @@ class Gateway:
 
     async def stop(self) -> None:
         """Finish every settlement, then leave."""
-        self.draining = True
         await self.upstreams.close()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.health.stop)
@@ -95,8 +98,9 @@ class Gateway:
     async def load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
         """Read key, tenant and, where it changed, the price book from the database. Raises `LedgerUnavailable`."""
         try:
-            return await self._in_thread(self._load_key, public_id)
-        except (InterfaceError, OperationalError):
+            async with asyncio.timeout(LOAD_SECONDS):
+                return await self._in_thread(self._load_key, public_id)
+        except (InterfaceError, OperationalError, TimeoutError):
             raise LedgerUnavailable from None
 
     async def may_try(self, tenant_id: UUID, integration_id: UUID) -> bool:

@@ -1,12 +1,14 @@
 """Whether the process lives, and whether it can take calls."""
 
+import asyncio
+
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from integrations.services import master_key_problem
 from proxy.answers import Send, send_json
-from proxy.gateway import Gateway
+from proxy.gateway import LOAD_SECONDS, Gateway
 
 _migrated = False
 
@@ -16,16 +18,17 @@ async def healthz(send: Send) -> None:
     await send_json(send, 200, {"status": "ok"})
 
 
-async def readyz(gateway: Gateway | None, send: Send) -> None:
+async def readyz(gateway: Gateway | None, send: Send, *, is_leaving: bool = False) -> None:
     """Calls can be admitted: database, migrations, master key, ledger; and the process is not leaving.
 
     A process without a gateway admits none: it is ready as soon as the store and the master key are.
     """
-    problems = ["draining"] if gateway is not None and gateway.draining else []
+    problems = ["draining"] if is_leaving else []
     if gateway is not None and not gateway.ledger.is_ready:
         problems.append("ledger: no connection")
     try:
-        problems += await (gateway.in_thread(_problems) if gateway is not None else _problems_of_store())
+        async with asyncio.timeout(LOAD_SECONDS):
+            problems += await (gateway.in_thread(_problems) if gateway is not None else _problems_of_store())
     except Exception as error:  # noqa: BLE001 - whatever keeps the database away, the answer is not ready
         problems.append(f"database: {type(error).__name__}")
     status = {"status": "ready"} if not problems else {"status": "not ready", "problems": problems}

@@ -121,7 +121,7 @@ class Server:
     def start(self) -> None:
         """Start it, on another port each time, and wait until every worker admits calls."""
         present = self.rows("SELECT coalesce(max(id), 0) AS newest FROM cus_workers")[0]["newest"]
-        self.port = _free_port()
+        self.port = free_port()
         command = [sys.executable, "manage.py", "serve", "--host=127.0.0.1", f"--port={self.port}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -209,6 +209,7 @@ class Server:
             "CUSTOMHOUSE_ALLOW_UPSTREAMS": self._allowed,
             # Tests count what reaches an upstream; those of probes switch them on.
             "CUSTOMHOUSE_PROBES": "false",
+            "CUSTOMHOUSE_JOURNAL_DIR": str(self.log.with_suffix(".journals")),
             **self._variables,
         }
 
@@ -308,7 +309,7 @@ def administer(statement: sql.Composed) -> None:
         admin.execute(statement)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

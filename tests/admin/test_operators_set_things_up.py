@@ -56,6 +56,7 @@ def integration_form(**changes: Any) -> dict[str, Any]:
         "provider_key": PROVIDER_KEY,
         "max_output_tokens": "16384",
         "on_disconnect": "drain",
+        "outage_policy": "deny",
         "config": "{}",
         **NO_CREDENTIALS,
         **changes,

@@ -14,6 +14,7 @@ from accounts.models import Tenant
 from enforcement.demand import Demand
 from enforcement.entries import Admission, Asking, Settlement
 from enforcement.ledger import Ledger, LedgerSettings
+from enforcement.outages import JournalSettings
 from integrations.limit_services import set_limit
 from integrations.limits import Limit
 from integrations.snapshot_store import load_tenant
@@ -36,16 +37,17 @@ def ledger(
     grace_seconds: float = 0.5,
     interval_seconds: float = 3600,
     deliver: Callable[[Callable[[], None]], object] = lambda resolve: resolve(),
+    journal: JournalSettings | None = None,
 ) -> Iterator[Ledger]:
     """A running ledger, stopped in the end."""
     url = database_url()
     made = Ledger(
         LedgerSettings(
             url=url,
-            direct_url=url,
             reservation_seconds=600,
             sweep_interval_seconds=interval_seconds,
             sweep_grace_seconds=grace_seconds,
+            journal=journal,
         ),
         deliver=deliver,
     )

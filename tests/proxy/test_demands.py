@@ -39,6 +39,7 @@ def demand(request: CallRequest, provider: str = "openai") -> Demand:
         default_model="",
         max_output_tokens=CAP,
         on_disconnect="drain",
+        outage_policy="deny",
         credential=None,
     )
     operation = endpoint("messages" if request.model.startswith("claude") else "chat/completions", provider)

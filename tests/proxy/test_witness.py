@@ -35,6 +35,7 @@ INTEGRATION = IntegrationSnapshot(
     default_model="",
     max_output_tokens=1_000,
     on_disconnect="drain",
+    outage_policy="deny",
     credential=None,
 )
 SENT = Ending(dispatched=True, status=200, complete=True)

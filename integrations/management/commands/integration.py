@@ -1,4 +1,4 @@
-"""A customer's providers: create, list, show, enable, disable, set-key, move, delete."""
+"""A customer's providers: create, list, show, update, enable, disable, set-key, move, delete."""
 
 import argparse
 from typing import Any
@@ -23,15 +23,17 @@ from accounts.printing import Record
 from integrations.custody import check_reference
 from integrations.limit_services import CLASSIC, classic_limits, set_classic_limit
 from integrations.lookups import EXPECTED, SAYINGS, integration_of
-from integrations.models import DEFAULT_MAX_OUTPUT_TOKENS, Integration, OnDisconnect
+from integrations.models import DEFAULT_MAX_OUTPUT_TOKENS, Integration, OnDisconnect, OutagePolicy
 from integrations.providers import PROVIDERS, SANDBOX_ORIGIN, ProviderType
 from integrations.services import (
+    CALL_FIELDS,
     create_integration,
     delete_integration,
     disable_integration,
     enable_integration,
     move_integration,
     store_credential,
+    update_integration,
 )
 
 NAME = argument("--name", required=True, help="The integration's name.")
@@ -39,6 +41,9 @@ CREDENTIAL = (
     *secret_arguments("key", "the provider's key"),
     argument("--key-reference", metavar="REFERENCE", help="env://NAME or file://PATH, read at each start of use."),
 )
+
+
+OUTAGE = "While the ledger cannot be reached: deny calls, or allow them beyond every limit."
 
 
 def whole(text: str) -> int:
@@ -49,7 +54,7 @@ def whole(text: str) -> int:
 
 
 class Command(VerbCommand):
-    help = "A customer's providers: create, list, show, enable, disable, set-key, move, delete."
+    help = "A customer's providers: create, list, show, update, enable, disable, set-key, move, delete."
     expected = EXPECTED
     sayings = SAYINGS
 
@@ -64,6 +69,7 @@ class Command(VerbCommand):
         argument("--default-model", default="", metavar="MODEL"),
         argument("--max-output-tokens", type=whole, default=DEFAULT_MAX_OUTPUT_TOKENS, metavar="N"),
         argument("--on-disconnect", choices=OnDisconnect.values, default=OnDisconnect.DRAIN.value),
+        argument("--outage-policy", choices=OutagePolicy.values, default=OutagePolicy.DENY.value, help=OUTAGE),
         argument("--budget-limit-cents", type=whole, metavar="N", help="US cents per calendar month; 0: none."),
         argument("--token-limit-month", type=whole, metavar="N", help="Tokens per calendar month; 0: none."),
         argument("--rate-limit-rpm", type=whole, metavar="N", help="Requests in any 60 seconds; 0: none."),
@@ -81,6 +87,7 @@ class Command(VerbCommand):
                 default_model=options.default_model,
                 max_output_tokens=options.max_output_tokens,
                 on_disconnect=options.on_disconnect,
+                outage_policy=options.outage_policy,
             )
             for field in CLASSIC:
                 if (value := getattr(options, field)) is not None:
@@ -99,6 +106,21 @@ class Command(VerbCommand):
     @verb("show", "Show one integration.", FOR_TENANT, NAME)
     def detail(self, options: Options) -> Record:
         return record_of(self._named(options))
+
+    @verb(
+        "update",
+        "Change how calls are carried, from the next one on.",
+        FOR_TENANT,
+        NAME,
+        argument("--default-model", metavar="MODEL"),
+        argument("--max-output-tokens", type=whole, metavar="N"),
+        argument("--on-disconnect", choices=OnDisconnect.values),
+        argument("--outage-policy", choices=OutagePolicy.values, help=OUTAGE),
+    )
+    def update(self, options: Options) -> Record:
+        given = {field: getattr(options, field) for field in CALL_FIELDS}
+        changes = {field: value for field, value in given.items() if value is not None}
+        return record_of(update_integration(integration=self._named(options), **changes))
 
     @verb("enable", "Let calls pass.", FOR_TENANT, NAME)
     def enable(self, options: Options) -> Record:
@@ -187,6 +209,7 @@ def record_of(integration: Integration) -> dict[str, Any]:
         "default_model": integration.default_model or None,
         "max_output_tokens": integration.max_output_tokens,
         "on_disconnect": integration.on_disconnect,
+        "outage_policy": integration.outage_policy,
         **{field: classic_limits(integration, timezone.now()).get(field, 0) for field in CLASSIC},
         "created_at": integration.created_at,
     }

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from accounts.calendars import Calendar
-from enforcement.replay import PastCall, Replay
+from enforcement.backtest import Backtest, PastCall
 from integrations.snapshot import LimitSnapshot
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -39,7 +39,7 @@ def call(used: int, *, at: timedelta = timedelta(), bound: int | None = None, la
 
 
 def refused(draft: LimitSnapshot, *calls: PastCall) -> list[bool]:
-    made = Replay(draft, Calendar("UTC"))
+    made = Backtest(draft, Calendar("UTC"))
     return [made.take(one) for one in calls]
 
 
@@ -79,7 +79,7 @@ def test_calls_at_the_same_time_are_those_that_have_not_ended() -> None:
 
 @pytest.mark.parametrize("attribute", ["by_key", "by_model"])
 def test_every_call_is_in_one_share(attribute: str) -> None:
-    made = Replay(DRAFT, Calendar("UTC"))
+    made = Backtest(DRAFT, Calendar("UTC"))
     for one in (call(60), call(60), replace(call(30), key_id=BOB, model="o3")):
         made.take(one)
     shares = list(getattr(made, attribute).values())
