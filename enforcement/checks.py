@@ -27,6 +27,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """It is what finds out whether the integration still is in error."""
 
 
+CLEAR = Facts(
+    integration_status="enabled",
+    credential_opens=True,
+    tenant_suspended=False,
+    key_revoked=False,
+    key_expired=False,
+    key_frozen=False,
+    scope_granted=True,
+    integration_granted=True,
+    model_granted=True,
+)
+"""Nothing against the call."""
+
 CHECKS: tuple[tuple[Code, Callable[[Facts], bool]], ...] = (
     (Code.INTEGRATION_NOT_FOUND, lambda facts: facts.integration_status is None),
     (Code.INTEGRATION_NOT_ENABLED, lambda facts: facts.integration_status == "created"),
@@ -74,6 +87,9 @@ def facts_of(
 
 def first_failed(facts: Facts) -> Code | None:
     """The first check that the call does not pass."""
+    # Nearly every call is clear, and comparing is cheaper than asking one by one.
+    if facts == CLEAR:
+        return None
     for code, holds in CHECKS:
         if holds(facts):
             return code

@@ -114,6 +114,9 @@ class Settlement(msgspec.Struct, frozen=True):
     def at_what_was_held(self, usage: UsageEntry) -> UsageEntry:
         """The row of last resort: who called, and what was held for it."""
         held = {hold.metric: hold.amount for hold in self.holds}
+        tokens_in, tokens_out = held.get("tokens_in"), held.get("tokens_out")
+        if tokens_in is None and "tokens" in held:
+            tokens_in = max(held["tokens"] - (tokens_out or 0), 0)
         return UsageEntry(
             tenant_id=usage.tenant_id,
             call_id=usage.call_id,
@@ -124,7 +127,8 @@ class Settlement(msgspec.Struct, frozen=True):
             model="unreadable",
             stream=usage.stream,
             dispatched=usage.dispatched,
-            tokens_in=held.get("tokens"),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
             cost_nanos=held.get("cost"),
             cost_status="estimated" if "cost" in held else "unpriced",
             quality="missing",

@@ -133,8 +133,7 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         ).fetchone()
         if row is None:
             return
-        cost, taken, given = row
-        moved = {"cost": cost, "tokens": taken + given, "tokens_in": taken, "tokens_out": given}
+        moved = {"cost": row[0], "tokens": row[1] + row[2], "tokens_in": row[1], "tokens_out": row[2]}
         for hold in settlement.holds:
             if delta := moved.get(hold.metric):
                 connection.execute(MOVE_SPENT, [delta, hold.window_id])

@@ -72,6 +72,20 @@ def test_a_call_counts_with_what_it_used_of_the_metric(metric: str, spent: int) 
     assert (Window.objects.get().spent, Window.objects.get().held) == (spent, 0)
 
 
+@pytest.mark.parametrize(("metric", "spent"), [("tokens", 100), ("tokens_in", 60), ("tokens_out", 40)])
+def test_truth_that_comes_late_corrects_every_metric(metric: str, spent: int) -> None:
+    tenant = acme()
+    limit(tenant, amount=1_000, metric=metric)
+    with ledger() as book:
+        call = asking(tenant)
+        admission = admit(book, call)
+        book.settle(settlement(call, admission, source="sweeper", quality="missing", tokens_in=300, tokens_out=200))
+        assert book.flush()
+        book.settle(settlement(call, admission))
+        assert book.flush()
+    assert Window.objects.get().spent == spent
+
+
 def test_tokens_of_a_minute_are_held_until_calls_end_and_count_for_a_minute_then() -> None:
     tenant = acme()
     limit(tenant, amount=250, metric="tokens", period="minute")

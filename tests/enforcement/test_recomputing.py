@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import asdict
 
-from enforcement.checks import CHECKS, Facts, first_failed
+from enforcement.checks import CHECKS, CLEAR, Facts, first_failed
 from enforcement.codes import RESULTS, Code, Result
 from enforcement.demand import Demand
 from enforcement.policy import Reason, Standing, decide
@@ -19,17 +19,6 @@ from telemetry.entries import encode
 from tests.enforcement.standings import NOW, asked, standing
 
 DECISIONS = 10_000
-CLEAR = Facts(
-    integration_status="enabled",
-    credential_opens=True,
-    tenant_suspended=False,
-    key_revoked=False,
-    key_expired=False,
-    key_frozen=False,
-    scope_granted=True,
-    integration_granted=True,
-    model_granted=True,
-)
 
 
 def some_limit(dice: random.Random) -> Standing:
