@@ -48,7 +48,8 @@ class ActivityFilters(IncidentFilters):
             ("allowed", "allowed"),
             ("warned", "warned"),
             ("blocked", "blocked"),
-            ("failed", "failed upstream"),
+            ("failed", "failed"),
         ],
     )
     model = forms.CharField(required=False, max_length=200)
+    reason = forms.CharField(required=False, max_length=100)

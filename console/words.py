@@ -14,6 +14,8 @@ QUALITY_WORDS: Mapping[str, str] = {
     "estimated": "The provider reported nothing; the use is counted from what passed.",
     "missing": "Nothing is known of the use, so the call is charged at its bound.",
 }
+NOT_SENT_WORDS = "Nothing was sent to the provider, so nothing was used."
+DECLINED_WORDS = "The provider declined the call, and says of no use."
 COST_STATUS_WORDS: Mapping[str, str] = {
     "priced": "Computed from the use and the price in force when the call was admitted.",
     "provider_stated": "Stated by the provider.",

@@ -62,7 +62,9 @@ class Destinations:
     def check_address(self, address: Address) -> None:
         """Raise `ForbiddenDestination` unless the address is global or allowed."""
         if not self._is_allowed_network(address) and not is_global(address):
-            raise ForbiddenDestination("the upstream's address is not on the open internet")
+            raise ForbiddenDestination(
+                "the upstream's address is not on the open internet, nor on CUSTOMHOUSE_ALLOW_UPSTREAMS"
+            )
 
     def check_resolved(self, host: str, port: int, addresses: Iterable[str]) -> None:
         """Raise `ForbiddenDestination` unless the host, or every address that its name resolved to, is allowed."""

@@ -20,7 +20,8 @@ from integrations.custody import (
 from integrations.models import Credential, Integration, MasterKeyCanary, Status
 from integrations.providers import ProviderType
 
-SANDBOX_CREDENTIAL = "sandbox"
+# No word that an error of the sandbox would use: what repeats a credential is masked.
+SANDBOX_CREDENTIAL = "no-key-needed-here"
 CALL_FIELDS = ("default_model", "max_output_tokens", "on_disconnect", "outage_policy")
 
 

@@ -149,8 +149,8 @@ class Upstreams:
             raise UpstreamFailed(message, sent=False, timed_out=True) from None
         except ssl.SSLError:
             raise UpstreamFailed("the provider's certificate or TLS is not acceptable", sent=False) from None
-        except (OSError, UnicodeError):
-            raise UpstreamFailed("the provider cannot be reached", sent=False) from None
+        except (OSError, UnicodeError) as error:
+            raise UpstreamFailed(f"the provider cannot be reached: {_cause_of(error)}", sent=False) from None
 
     async def _resolve(self, origin: Origin) -> list[str]:
         """Checked addresses of the host: what was checked is what is dialled."""
@@ -190,6 +190,17 @@ class Upstreams:
             else:
                 return connection
         raise problem
+
+
+def _cause_of(error: OSError | UnicodeError) -> str:
+    """What an operator has to look at; no name, as these words reach clients."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "its name cannot be resolved"
+    if isinstance(error, ConnectionRefusedError):
+        return "it refuses connections"
+    if isinstance(error, ConnectionResetError):
+        return "it closed the connection at once"
+    return "there is no way to it from here"
 
 
 @lru_cache(maxsize=4096)

@@ -49,12 +49,18 @@ def receipt_lines(receipt: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
-def farewell(base_url: str, seeded: Seeded) -> str:
-    """Where to go on: the console, the key in other programs, the evaluator's own provider."""
+def farewell(base_url: str, seeded: Seeded, *, is_over: bool) -> str:
+    """Where to go on: the console, the key in other programs, the evaluator's own provider.
+
+    `is_over`: the server ends with the story.
+    """
+    over = (
+        "\n  The server ends here; `make demo` without ONCE starts it again, with the same data.\n" if is_over else ""
+    )
     proxy = f"{base_url}/proxy/{seeded.integration.name}"
     return f"""
 4. Go on
-
+{over}
   Console   {base_url}/
   Sign in   {EMAIL} with {seeded.password}
 

@@ -21,12 +21,13 @@ DECISION_FIELDS = ("call_id", "integration_id", "model", "result", "code", "eval
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which calls: `result` is `allowed`, `warned`, `blocked`, `failed` or empty for all."""
+    """Which calls: `result` is `allowed`, `warned`, `blocked`, `failed` or empty for all, `reason` a code of either."""
 
     integration_id: UUID | None = None
     result: str = ""
     model: str = ""
     since: datetime | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,6 +97,8 @@ def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
         calls = calls.filter(Q(model=wanted.model) | Q(response_model=wanted.model))
     if wanted.since:
         calls = calls.filter(created_at__gte=wanted.since)
+    if wanted.reason:
+        calls = calls.filter(_failed_by(wanted.reason))
     if wanted.result == "failed":
         calls = calls.filter(FAILED)
     elif wanted.result:
@@ -108,7 +111,7 @@ def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
             integration_id=call.integration_id,
             model=call.model,
             response_model=call.response_model,
-            result=call.policy_result,
+            result="failed" if error_of(call.error_code, call.status_code) else call.policy_result,
             reason=error_of(call.error_code, call.status_code),
             refused=False,
             tokens_in=call.tokens_in,
@@ -129,6 +132,8 @@ def _refused(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
         calls = calls.filter(model=wanted.model)
     if wanted.since:
         calls = calls.filter(evaluated_at__gte=wanted.since)
+    if wanted.reason:
+        calls = calls.filter(code=wanted.reason)
     if before:
         calls = calls.filter(evaluated_at__lte=before.at).exclude(evaluated_at=before.at, call_id__gte=before.call_id)
     return [
@@ -143,6 +148,13 @@ def _refused(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
         )
         for call in calls.only(*DECISION_FIELDS).order_by("-evaluated_at", "-call_id")[:size]
     ]
+
+
+def _failed_by(reason: str) -> Q:
+    """The condition whose opposite `error_of` names."""
+    status = reason.removeprefix("http_")
+    nameless = Q(error_code=None, status_code=int(status)) if status != reason and status.isdigit() else Q()
+    return Q(error_code=reason) | nameless if nameless else Q(error_code=reason)
 
 
 def error_of(code: str | None, status: int | None) -> str | None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from console.words import limit_words, scope_words
+from console.words import DECLINED_WORDS, NOT_SENT_WORDS, QUALITY_WORDS, limit_words, scope_words
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from telemetry.models import UsageAdjustment, UsageRecord
@@ -78,6 +78,27 @@ class Call:
         if self.usage is None or self.usage.cost_nanos is None:
             return None
         return self.usage.cost_nanos + sum(adjustment.cost_nanos for adjustment in self.adjustments)
+
+    @property
+    def was_declined(self) -> bool:
+        """The provider answered that it did not do the work."""
+        usage = self.usage
+        return usage is not None and (usage.status_code or 0) >= 300 and not (usage.tokens_in or usage.tokens_out)
+
+    @property
+    def use_words(self) -> str:
+        """How we know what the call used."""
+        if self.usage is None:
+            return ""
+        if not self.usage.dispatched:
+            return NOT_SENT_WORDS
+        return DECLINED_WORDS if self.was_declined else QUALITY_WORDS.get(self.usage.quality, self.usage.quality)
+
+    @property
+    def use_badge(self) -> str:
+        if self.usage is None or self.usage.dispatched:
+            return "declined" if self.was_declined else self.usage.quality if self.usage is not None else ""
+        return "not_sent"
 
     @property
     def first_token_at(self) -> datetime | None:

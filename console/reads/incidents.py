@@ -13,6 +13,8 @@ from telemetry.models import UsageRecord
 
 MOST_GROUPS = 50
 RECENT = 20
+OURS = frozenset(["worker_lost", "never_sent"])
+"""What no provider has to answer for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Incidents:
 
     refused: list[Group]
     failed: list[Group]
+    """By the provider's fault, or on the way to it."""
+    lost: list[Group]
+    """By ours: a worker died, and nobody knows how they ended."""
     recent: list[CallRow]
     troubled: list[Integration]
 
@@ -44,9 +49,11 @@ def incidents_of(tenant_id: UUID, integration_id: UUID | None, since: datetime |
         Q(status__in=[Status.ERROR, Status.DISABLED])
         | Q(health_state__in=[HealthState.DEGRADED, HealthState.FAILING])
     )  # fmt: skip
+    failed = _failed(tenant_id, here, since)
     return Incidents(
         refused=_refused(tenant_id, here, since),
-        failed=_failed(tenant_id, here, since),
+        failed=[group for group in failed if group.code not in OURS],
+        lost=[group for group in failed if group.code in OURS],
         recent=page_of_calls(tenant_id, wanted, size=RECENT).rows,
         troubled=list(troubled.order_by("name")),
     )

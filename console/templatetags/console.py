@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from console.money import exact_dollars, short_dollars
-from console.words import COST_STATUS_WORDS, ESTIMATED_STATUSES, QUALITY_WORDS, TONES
+from console.words import COST_STATUS_WORDS, ESTIMATED_STATUSES, TONES
 
 register = template.Library()
 
@@ -78,12 +78,6 @@ def milliseconds(value: int | None) -> str:
 def badge(word: str, text: str = "") -> SafeString:
     """A state, in the colour that belongs to it."""
     return format_html('<span class="badge {}">{}</span>', TONES.get(word, "neutral"), text or word.replace("_", " "))
-
-
-@register.filter
-def quality_words(value: str) -> str:
-    """How we know what a call used."""
-    return QUALITY_WORDS.get(value, value)
 
 
 @register.filter

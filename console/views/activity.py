@@ -20,6 +20,7 @@ def show(request: DeskRequest) -> HttpResponse:
             integration_id=filters.integration_id,
             result=filters.cleaned_data["result"],
             model=filters.cleaned_data["model"],
+            reason=filters.cleaned_data["reason"],
             since=since_of(filters.span, timezone.now()),
         )
         page = page_of_calls(request.desk.tenant.pk, wanted, Place.parse(request.GET.get("before", "")))

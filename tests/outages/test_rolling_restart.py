@@ -16,7 +16,7 @@ from tests.races.clients import MODEL
 from tests.servers import Server
 from tests.upstream import Upstream
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 class Regular:

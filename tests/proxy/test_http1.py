@@ -138,11 +138,12 @@ def test_no_bytes_crash_or_hang_it(junk: list[bytes], true_start: bool) -> None:
     run(exchange)
 
 
-def test_bytes_behind_an_answer_are_no_part_of_it_and_spoil_the_connection() -> None:
+@pytest.mark.parametrize("surplus", [FRAMINGS["length"], b"junk", b"\0"])
+def test_bytes_behind_an_answer_are_no_part_of_it_and_spoil_the_connection(surplus: bytes) -> None:
     async def exchange() -> None:
         released: list[Connection] = []
         connection, wire = opened(released)
-        connection.data_received(FRAMINGS["length"] + FRAMINGS["length"])
+        connection.data_received(FRAMINGS["length"] + surplus)
         await connection.head()
         assert await whole(connection) == BODY
         connection.close()

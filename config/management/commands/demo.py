@@ -47,15 +47,15 @@ class Command(HouseCommand):
             server.wait_ready(began)
             self.tell("ready\n")
             report = tell_story(seeded=seeded, server=server, tell=self.tell)
-            self.end(report, seeded, as_document=options.json)
+            self.end(report, seeded, as_document=options.json, is_over=options.once)
             if not options.once:
                 self.keep_serving(server)
         finally:
             server.stop()
 
-    def end(self, report: Report, seeded: Seeded, *, as_document: bool) -> None:
+    def end(self, report: Report, seeded: Seeded, *, as_document: bool, is_over: bool) -> None:
         """Say where to go on, or hand over the facts."""
-        self.tell(farewell(report.base_url, seeded))
+        self.tell(farewell(report.base_url, seeded, is_over=is_over))
         if as_document:
             self.show(report.document(), as_document=True)
             self.stdout.flush()

@@ -25,11 +25,14 @@ from accounts.commands import (
 )
 from accounts.models import Tenant
 from accounts.printing import Record
+from enforcement.balances import balances_of
+from enforcement.standing import Standing
 from integrations.limit_history import changes_between
 from integrations.limit_services import drop_scheduled, lift_limit, raise_limit, revert_limit, set_limit
 from integrations.limits import Limit, LimitScope, Metric, Mode, Period
 from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of, limit_of
 from integrations.money import NANOS_PER_DOLLAR, plain_dollars
+from integrations.snapshot_store import limits_of
 
 LARGEST = 2**62
 REASON = argument("--reason", default="", help="Kept with the version.")
@@ -99,12 +102,14 @@ class Command(VerbCommand):
         )
         return record_of(limit)
 
-    @verb("list", "List the limits in force.", FOR_TENANT)
+    @verb("list", "List the limits in force, and what is used of them.", FOR_TENANT)
     def listing(self, options: Options) -> list[Record]:
-        limits = Limit.objects.for_tenant(tenant_named(options.tenant).pk).in_force(timezone.now())
+        tenant, now = tenant_named(options.tenant), timezone.now()
+        limits = Limit.objects.for_tenant(tenant.pk).in_force(now)
         rows = limits.select_related("integration", "key").order_by("scope", "metric", "period", "limit_id")
-        shown = ("limit_id", "scope", "of", "model", "metric", "period", "amount", "unit", "mode", "version")
-        return [{field: record_of(row)[field] for field in shown} for row in rows]
+        balances = balances_of(tenant_id=tenant.pk, calendar=tenant.calendar, limits=limits_of(tenant.pk, now), now=now)
+        standings = {balance.standing.limit.limit_id: balance.standing for balance in balances}
+        return [listed(row, standings[row.limit_id]) for row in rows if row.limit_id in standings]
 
     @verb("show", "Show one limit as it stands.", FOR_TENANT, LIMIT)
     def detail(self, options: Options) -> Record:
@@ -235,6 +240,16 @@ def shown_amount(amount: int | None, metric: str) -> str | int | None:
     if amount is None or metric != Metric.COST:
         return amount
     return plain_dollars(amount)
+
+
+def listed(limit: Limit, standing: Standing) -> dict[str, object]:
+    """A limit in a list, with how it stands; the amount is the one in force, be it raised or not."""
+    shown = ("limit_id", "scope", "of", "model", "metric", "period", "unit", "mode", "version")
+    numbers = {"amount": standing.limit.amount, "used": standing.spent, "held": standing.held, "left": standing.left}
+    record = record_of(limit)
+    return {field: record[field] for field in shown} | {
+        name: shown_amount(number, limit.metric) for name, number in numbers.items()
+    }
 
 
 def record_of(limit: Limit) -> dict[str, object]:
