@@ -132,9 +132,13 @@ def _warnings(standings: Sequence[Standing]) -> tuple[Reason, ...]:
         limit = standing.limit
         if limit.mode == "shadow":
             continue
-        code, usual = _warning_of(limit.metric, limit.period)
         # What is held of money and tokens may still come back; calls at the same time are held only.
         used = standing.held if limit.metric == "concurrency" else standing.spent
+        lowest = min(limit.warn_percents, default=WARN_PERCENTS[0])
+        if used * 100 < limit.amount * lowest:
+            # Nearly every limit, at nearly every call.
+            continue
+        code, usual = _warning_of(limit.metric, limit.period)
         percents = [*(limit.warn_percents or usual), *((100,) if limit.mode == "soft" else ())]
         reached = [percent for percent in percents if used * 100 >= limit.amount * percent]
         if reached and (limit.amount or limit.mode == "soft"):

@@ -44,7 +44,8 @@ def test_failed_calls_are_grouped_by_error(integration: Integration) -> None:
 def test_a_group_leads_to_its_calls(integration: Integration) -> None:
     refused(people.acme(), integration_id=integration.pk)
     client = signed_in(people.alice())
-    link = f"/cus/activity?result=blocked&amp;integration={integration.pk}"
+    refused(people.acme(), integration_id=integration.pk, code="rate_limit_exceeded")
+    link = f"/cus/activity?result=blocked&amp;reason=budget_exceeded&amp;integration={integration.pk}"
     assert f'href="{link}"' in client.get("/cus/incidents").content.decode()
     assert len(client.get(link.replace("&amp;", "&")).context["page"].rows) == 1
 
