@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Closing a connection that the client believes to stay open would reset a request that is under way.
         """
-        self._is_leaving = True
+        self._is_leaving = self._client.is_last = True
         self.app_state[LEAVING] = True
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(LEAVE_SECONDS, self._leave)

@@ -183,7 +183,7 @@ class Admissions:
             if not admission.decision.result.goes_ahead and asking.hard_block is None:
                 refusable.update(window.id for window in windows)
                 if asking.call_id in patient and admission.decision.code in HELD_CODES:
-                    outcomes.append(Held())
+                    outcomes.append(Held(admission.decision.code))
                     continue
             outcomes.append(admission)
             made.append(Made(asking, admission))

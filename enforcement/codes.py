@@ -65,6 +65,8 @@ LADDER: Mapping[Code, int] = {code: rung for rung, code in enumerate(Code)}
 
 HELD_CODES = frozenset([Code.BUDGET_HELD, Code.TOKEN_HELD, Code.CONCURRENCY_EXCEEDED])
 """What refuses a call only until calls in flight end."""
+QUEUED_CODES = frozenset([Code.BUDGET_HELD, Code.TOKEN_HELD])
+"""What is worth waiting for: bounds come back far above what calls use. A full concurrency limit says no at once."""
 THROTTLING = HELD_CODES | {Code.CHECK_FAILED, Code.RATE_LIMIT_EXCEEDED}
 BLOCKING = frozenset([Code.BUDGET_EXCEEDED, Code.TOKEN_LIMIT_EXCEEDED, Code.REQUEST_LIMIT_EXCEEDED])
 DEGRADED: Mapping[str, Code] = {

@@ -10,6 +10,7 @@ import msgspec
 
 from accounts.calendars import Calendar
 from enforcement.checks import Facts
+from enforcement.codes import Code
 from enforcement.demand import Demand
 from enforcement.policy import Decision, Reason
 from integrations.snapshot import LimitSnapshot
@@ -89,8 +90,10 @@ class Stale:
 class Held:
     """Only what calls in flight hold is in the way, and some may have ended elsewhere: ask once more.
 
-    Nothing was decided.
+    Nothing was decided; `code` is what would have been.
     """
+
+    code: Code
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 import psycopg
 
 from enforcement.admission import Admissions, Outcome, Refusable
+from enforcement.codes import QUEUED_CODES
 from enforcement.entries import Admission, Asking, Ended, Held, LedgerUnavailable, Settlement, Stale
 from enforcement.lanes import Lane, Line
 from enforcement.outages import JournalSettings, Outages
 from enforcement.presence import Presence
 from enforcement.settlement import RETRIED, settle
 from enforcement.sweeper import Sweeper
+from enforcement.turns import Turns
 from telemetry.announcements import DecisionFact, announce
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,14 @@ class Answer(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
+class Patience(Protocol):
+    """How long a call waits for what calls in flight hold."""
+
+    async def wait(self, turn: "asyncio.Future[None]", /) -> bool:
+        """Wait for the turn; whether another one may be waited for. May raise what ends the call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A call that waits for its decision."""
@@ -86,6 +96,7 @@ class Ledger:
         self._admit_line = Line(settings.url, "admit")
         self._settle_line = Line(settings.url, "settle")
         self._admissions: Admissions | None = None
+        self._turns = Turns()
         self._stopping = threading.Event()
         self._watch_ends = threading.Event()
         self._accounting = threading.Lock()
@@ -129,16 +140,24 @@ class Ledger:
         self._admit_lane.put(Pending(asking, answer))
         return answer
 
-    async def admit_on_loop(self, asking: Asking) -> Admission | Stale:
-        """Ask for a call on the event loop that `deliver` belongs to. Raises `LedgerUnavailable`.
+    async def admit_on_loop(self, asking: Asking, patience: Patience | None = None) -> Admission | Stale:
+        """Ask for a call on the event loop that `deliver` belongs to.
 
-        What only calls in flight refuse is asked once more, as some of them may have ended in another process.
+        What only calls in flight refuse is asked once more, as some of them may have ended in another process. Money
+        and tokens that they hold are waited for as long as `patience` lasts. Raises `LedgerUnavailable`, and what
+        `patience` raises.
         """
         outcome = await self._ask(asking, is_patient=True)
-        if isinstance(outcome, Held):
-            await asyncio.sleep(HELD_GRACE_SECONDS)
-            outcome = await self._ask(asking, is_patient=False)
-        assert not isinstance(outcome, Held), "the impatient are decided"
+        if not isinstance(outcome, Held):
+            return outcome
+        await asyncio.sleep(HELD_GRACE_SECONDS)
+        is_patient = patience is not None and outcome.code in QUEUED_CODES
+        outcome = await self._ask(asking, is_patient=is_patient)
+        while isinstance(outcome, Held):
+            assert patience is not None, "the impatient are decided"
+            is_patient = outcome.code in QUEUED_CODES and not self._turns.is_full
+            is_patient = is_patient and await patience.wait(self._turns.next())
+            outcome = await self._ask(asking, is_patient=is_patient)
         return outcome
 
     async def admit_degraded(self, asking: Asking) -> Admission:

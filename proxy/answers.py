@@ -20,12 +20,14 @@ LEAVING = "customhouse.leaving"
 class Client:
     """The other end of a connection: whether it has left, what to call when it does, and whether it said all."""
 
-    __slots__ = ("departures", "has_asked", "left")
+    __slots__ = ("departures", "has_asked", "is_last", "left")
 
     def __init__(self) -> None:
         self.left = False
         self.has_asked = False
         """The whole request is here, so that nothing of it has to be waited for."""
+        self.is_last = False
+        """This server is about to end: whoever waits for something else than an answer waits no more."""
         self.departures: set[Callable[[], None]] = set()
 
     def leave(self) -> None:

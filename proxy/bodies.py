@@ -12,7 +12,7 @@ BODY_SECONDS = 120
 
 
 class ClientLeft(Exception):
-    """The client went away before it had sent its whole request."""
+    """The client went away before its call was admitted."""
 
 
 async def read_body(

@@ -1,5 +1,6 @@
 """The life of a call: receive, authenticate, read, admit, forward, relay, witness."""
 
+import asyncio
 import time
 from functools import partial
 
@@ -13,6 +14,7 @@ from proxy.bodies import ClientLeft, read_body
 from proxy.carriage import Carriage
 from proxy.dialects import ErrorKind, render_error
 from proxy.gateway import Gateway
+from proxy.patience import patience_of
 from proxy.refusals import Refusal, refusal_of
 
 MOST_RELOADS = 8
@@ -30,6 +32,7 @@ class Call:
         self.began = time.monotonic()
         self.target = arrivals.target_of(scope["path"])
         self.dialect = arrivals.guessed_dialect(scope, self.target)
+        self.patience_ends: float | None = None
         self.decision_header: bytes | None = None
         self.remaining: int | None = None
         """Nano-USD that the tightest budget of this call has left, if one counts it."""
@@ -87,7 +90,7 @@ class Call:
             if arrival.is_in_error and await self._may_try(trial := ask(is_trial=True)):
                 arrival = trial
             try:
-                outcome = await gateway.ledger.admit_on_loop(arrival.asking)
+                outcome = await gateway.ledger.admit_on_loop(arrival.asking, self)
             except LedgerUnavailable:
                 if integration is None or integration.outage_policy != OutagePolicy.ALLOW:
                     raise
@@ -132,6 +135,18 @@ class Call:
         if not self._is_trial:
             self._is_trial = await self.gateway.may_try(trial.asking.tenant_id, trial.integration.id)
         return self._is_trial
+
+    async def wait(self, turn: "asyncio.Future[None]") -> bool:
+        """Wait for a turn at what calls in flight hold; whether to wait for another. Raises `ClientLeft`."""
+        if self.patience_ends is None:
+            self.patience_ends = time.monotonic() + patience_of(self.scope["headers"])
+        await turn
+        client: Client | None = self.scope.get(CLIENT)
+        if client is None:
+            return time.monotonic() < self.patience_ends
+        if client.left:
+            raise ClientLeft
+        return time.monotonic() < self.patience_ends and not client.is_last
 
     def own_headers(self) -> Headers:
         """What every answer of a call carries."""
