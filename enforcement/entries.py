@@ -74,7 +74,8 @@ class Admission(msgspec.Struct, frozen=True):
         left = [
             numbers["left"] - held
             for numbers in self.receipts
-            if numbers["metric"] == "cost" and numbers["mode"] in ENFORCED
+            # Without the store nobody knows what is left.
+            if numbers["metric"] == "cost" and numbers["mode"] in ENFORCED and numbers["left"] is not None
         ]
         return max(0, min(left)) if left else None
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from enforcement import admission, faults, presence, settlement
-from proxy import carriage
+from enforcement import admission, faults, presence, settlement, turns
+from proxy import carriage, patience
 from tests.proxy.calling import OPENAI
 from tests.proxy.stepping import (
     NOWHERE,
@@ -134,7 +134,11 @@ def test_a_call_may_be_cancelled_while_its_configuration_changes(stage: Stage, i
 
 
 @pytest.mark.parametrize("interfere", CANCELLED)
-def test_a_call_may_be_cancelled_while_others_hold_its_budget(stage: Stage, interfere: Interference) -> None:
+def test_a_call_may_be_cancelled_while_others_hold_its_budget(
+    stage: Stage, interfere: Interference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.02)
     with stage.budget_held():
         for place in range(1, MOST_PLACES):
             run = stage.run(OPENAI, stream=False, script="", at=place, interfere=interfere)

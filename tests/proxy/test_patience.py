@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import anthropic
@@ -113,7 +115,11 @@ def test_who_waits_in_vain_is_told_to_come_back_and_who_leaves_is_never_admitted
     assert ask(customer, path=customer.path(CHAT, name="quick")).status == 200
     spent, bound = customer.only_usage()["cost_nanos"], customer.decisions()[0]["demand"]["cost_nanos"]
     customer.limit(spent + bound * 3 // 2)
-    with call(customer, "slow") as holder, call(customer, "slow") as leaver, call(customer, "quick") as stayer:
+    with ExitStack() as calls:
+        holder = calls.enter_context(call(customer, "slow"))
+        while customer.held() == 0:
+            time.sleep(0.01)
+        leaver, stayer = (calls.enter_context(call(customer, name)) for name in ("slow", "quick"))
         assert told_at_once(customer) == (429, "budget_held", "1")
         leaver.close()
         assert told_at_once(customer) == (429, "budget_held", "1")
