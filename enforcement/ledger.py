@@ -32,7 +32,7 @@ SETTLE_RETRY_SECONDS = 0.5
 # A call whose end its client has seen in another process is settled there within this time.
 HELD_GRACE_SECONDS = 0.03
 # Nobody waits longer for a store that is there and says nothing.
-ADMIT_PATIENCE_SECONDS = 5.0
+ADMIT_PATIENCE_SECONDS = 10.0
 SPOOL_AFTER_SECONDS = 1.0
 WATCH_SECONDS = 0.25
 

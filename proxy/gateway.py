@@ -31,9 +31,9 @@ Loaded = TypeVar("Loaded")
 # Loads are rare and short; two threads keep one slow query from stopping the others.
 LOADING_THREADS = 2
 # Nobody waits longer for a store that is there and says nothing.
-LOAD_SECONDS = 5.0
+LOAD_SECONDS = 10.0
 RESERVATION_MARGIN_SECONDS = 120
-READY_SECONDS = 3.0
+READY_SECONDS = 10.0
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
