@@ -25,15 +25,16 @@ LOCK_AND_READ_WINDOWS = (
 
 # Deleting is resolving: whoever gets the row back is the one who resolved the call. What a call holds stands in its
 # row, where a window that was made since has added itself; what it spent counts in the second in which it ended, too,
-# where a minute slides.
+# where a minute slides. Calls are in arrays, because a plan that was made while nothing was in flight would otherwise
+# lock them all again for each reservation it comes by.
 RESOLVE_AND_MOVE = """
 WITH ended AS (
     SELECT call_id, spent FROM json_to_recordset(%s::json) AS ended(call_id uuid, spent jsonb)
 ), gone AS (
-    DELETE FROM cus_reservations WHERE call_id IN (
-        SELECT call_id FROM cus_reservations WHERE call_id IN (SELECT call_id FROM ended)
+    DELETE FROM cus_reservations WHERE call_id = ANY(ARRAY(
+        SELECT call_id FROM cus_reservations WHERE call_id = ANY(ARRAY(SELECT call_id FROM ended))
         ORDER BY call_id FOR UPDATE
-    ) RETURNING call_id, windows
+    )) RETURNING call_id, windows
 ), moved AS MATERIALIZED (
     SELECT (hold->>0)::bigint AS window_id, sum((hold->>2)::bigint)::bigint AS held,
         sum(coalesce((ended.spent->>(hold->>1))::bigint, 0))::bigint AS spent,
