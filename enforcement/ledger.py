@@ -153,10 +153,11 @@ class Ledger:
         await asyncio.sleep(HELD_GRACE_SECONDS)
         is_patient = patience is not None and outcome.code in QUEUED_CODES
         outcome = await self._ask(asking, is_patient=is_patient)
+        line, ticket = (asking.key_id, asking.integration_id, asking.model), self._turns.ticket()
         while isinstance(outcome, Held):
             assert patience is not None, "the impatient are decided"
             is_patient = outcome.code in QUEUED_CODES and not self._turns.is_full
-            is_patient = is_patient and await patience.wait(self._turns.next())
+            is_patient = is_patient and await patience.wait(self._turns.next(line, ticket))
             outcome = await self._ask(asking, is_patient=is_patient)
         return outcome
 

@@ -18,6 +18,8 @@ from proxy.patience import patience_of
 from proxy.refusals import Refusal, refusal_of
 
 MOST_RELOADS = 8
+# Behind others a turn may be long in coming.
+LOOK_UP_SECONDS = 1.0
 
 
 class Call:
@@ -140,13 +142,20 @@ class Call:
         """Wait for a turn at what calls in flight hold; whether to wait for another. Raises `ClientLeft`."""
         if self.patience_ends is None:
             self.patience_ends = time.monotonic() + patience_of(self.scope["headers"])
-        await turn
         client: Client | None = self.scope.get(CLIENT)
-        if client is None:
-            return time.monotonic() < self.patience_ends
-        if client.left:
-            raise ClientLeft
-        return time.monotonic() < self.patience_ends and not client.is_last
+        try:
+            while (left := self.patience_ends - time.monotonic()) > 0:
+                await asyncio.wait([turn], timeout=min(left, LOOK_UP_SECONDS))
+                if client is not None and client.left:
+                    raise ClientLeft
+                if client is not None and client.is_last:
+                    return False
+                if turn.done():
+                    return True
+            return False
+        finally:
+            # A turn that was not taken gives its place to the next.
+            turn.cancel()
 
     def own_headers(self) -> Headers:
         """What every answer of a call carries."""

@@ -120,9 +120,9 @@ def test_who_waits_in_vain_is_told_to_come_back_and_who_leaves_is_never_admitted
         while customer.held() == 0:
             time.sleep(0.01)
         leaver, stayer = (calls.enter_context(call(customer, name)) for name in ("slow", "quick"))
-        assert told_at_once(customer) == (429, "budget_held", "1")
+        assert told_soon(customer) == (429, "budget_held", "1")
         leaver.close()
-        assert told_at_once(customer) == (429, "budget_held", "1")
+        assert told_soon(customer) == (429, "budget_held", "1")
         customer.limit(spent + bound * 10)
         assert stayer.recv(12) == b"HTTP/1.1 200"
         holder.close()
@@ -130,10 +130,10 @@ def test_who_waits_in_vain_is_told_to_come_back_and_who_leaves_is_never_admitted
     assert Counter(one["result"] for one in customer.decisions()) == {"allowed": 3, "throttled": 2}
 
 
-def told_at_once(customer: Customer) -> tuple[int, str, str]:
-    """What a client without patience is told, after one turn at the most."""
+def told_soon(customer: Customer) -> tuple[int, str, str]:
+    """What a client is told that waits for a moment; by then everybody else had several turns."""
     path = customer.path(CHAT, name="quick")
-    answer = ask(customer, path=path, headers={"x-stainless-read-timeout": "0"})
+    answer = ask(customer, path=path, headers={"x-stainless-read-timeout": "2"})
     return answer.status, answer.error["code"], answer.headers["retry-after"]
 
 
@@ -147,20 +147,40 @@ def call(customer: Customer, integration: str) -> socket.socket:
 
 
 def test_turns_come_in_the_order_in_which_calls_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.001)
     told: list[int] = []
 
     async def caller(line: turns.Turns, number: int) -> None:
+        ticket = line.ticket()
         for _ in range(3):
-            await line.next()
-            told.append(number)
+            await line.next("one", ticket)
+        told.append(number)
 
     async def crowd() -> None:
         line = turns.Turns()
         await asyncio.gather(*(caller(line, number) for number in range(100)))
 
     asyncio.run(crowd())
-    assert told == list(range(100)) * 3
+    assert told == list(range(100))
+
+
+def test_a_line_that_stands_still_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.001)
+
+    async def stand(line: turns.Turns) -> None:
+        ticket = line.ticket()
+        while True:
+            await line.next("still", ticket)
+
+    async def crowd() -> None:
+        line = turns.Turns()
+        standing = [asyncio.create_task(stand(line)) for _ in range(100)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(line.next("other", line.ticket()), 30)
+        for task in standing:
+            task.cancel()
+
+    asyncio.run(crowd())
 
 
 @pytest.mark.parametrize(
