@@ -96,11 +96,13 @@ def _seconds(window_ids: Sequence[int], now: datetime) -> dict[int, dict[int, in
 
 
 def _unopened(tenant_id: UUID, limit: LimitSnapshot, span: Span, now: datetime, least: int) -> Standing:
-    held = sum(openings.held_in_flight(_query, limit, tenant_id, span.starts_at).values())
+    held = sum(openings.held_in_flight(_query, limit, tenant_id, span.starts_at, span.ends_at).values())
     if limit.period == "minute":
         minute = SlidingMinute.of(openings.seconds_before(_query, limit, tenant_id), int(now.timestamp()))
         return in_sliding_minute(limit, minute, held, least)
-    return Standing(limit, openings.spent_before(_query, limit, tenant_id, span.starts_at), held, span.ends_at)
+    return Standing(
+        limit, openings.spent_before(_query, limit, tenant_id, span.starts_at, span.ends_at), held, span.ends_at
+    )
 
 
 def _query(sql: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:

@@ -48,6 +48,7 @@ LEFT JOIN (
     FROM usage_adjustments WHERE tenant_id = %(tenant_id)s GROUP BY tenant_id, call_id
 ) AS adjustment USING (tenant_id, call_id)
 WHERE usage.tenant_id = %(tenant_id)s AND usage.admitted_at >= %(starts_at)s AND usage.created_at >= %(starts_at)s
+    AND (%(ends_at)s::timestamptz IS NULL OR usage.admitted_at < %(ends_at)s)
 """
 COST = "coalesce(usage.cost_nanos, 0) + coalesce(adjustment.cost_nanos, 0)"
 TOKENS_IN = "coalesce(usage.tokens_in, 0) + coalesce(adjustment.tokens_in, 0)"
@@ -59,6 +60,7 @@ SECOND_OF = "floor(extract(epoch FROM {at}))::bigint"
 ADMITTED = """
 FROM cus_enforcement_decisions AS decision
 WHERE decision.tenant_id = %(tenant_id)s AND decision.evaluated_at >= %(starts_at)s
+    AND (%(ends_at)s::timestamptz IS NULL OR decision.evaluated_at < %(ends_at)s)
     AND decision.result IN ('allowed', 'warned')
 """
 IN_FLIGHT = """
@@ -66,6 +68,7 @@ SELECT reservation.call_id, reservation.bound_tokens_in, reservation.bound_token
 FROM cus_reservations AS reservation
 JOIN cus_enforcement_decisions AS decision USING (tenant_id, call_id)
 WHERE reservation.tenant_id = %(tenant_id)s AND reservation.created_at >= %(starts_at)s
+    AND (%(ends_at)s::timestamptz IS NULL OR reservation.created_at < %(ends_at)s)
 """
 ADD_TO_HOLDS = """
 UPDATE cus_reservations SET windows = windows || jsonb_build_array(held.hold)
@@ -89,17 +92,20 @@ def counts_admissions(limit: LimitSnapshot) -> bool:
     return limit.metric == "requests"
 
 
-def spent_before(query: Query, limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime) -> int:
-    """What the evidence from `starts_at` on amounts to, of a limit on a calendar."""
+def spent_before(
+    query: Query, limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime, ends_at: datetime | None
+) -> int:
+    """What the evidence of this stretch of time amounts to so far, of a limit on a calendar."""
     if limit.metric == "concurrency" or limit.period == "minute":
         return 0
     if counts_admissions(limit):
         rows = query(
-            "SELECT count(*) " + ADMITTED + target_of(limit, "decision"), values_of(limit, tenant_id, starts_at)
+            "SELECT count(*) " + ADMITTED + target_of(limit, "decision"),
+            values_of(limit, tenant_id, starts_at, ends_at),
         )
     else:
         amount = f"SELECT coalesce(sum({AMOUNTS[limit.metric]}), 0)::bigint "
-        rows = query(amount + EVIDENCE + target_of(limit, "usage"), values_of(limit, tenant_id, starts_at))
+        rows = query(amount + EVIDENCE + target_of(limit, "usage"), values_of(limit, tenant_id, starts_at, ends_at))
     return int(rows[0][0])
 
 
@@ -117,13 +123,19 @@ def seconds_before(query: Query, limit: LimitSnapshot, tenant_id: UUID) -> dict[
 
 
 def held_in_flight(
-    query: Query, limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime, *, lock: bool = False
+    query: Query,
+    limit: LimitSnapshot,
+    tenant_id: UUID,
+    starts_at: datetime,
+    ends_at: datetime | None,
+    *,
+    lock: bool = False,
 ) -> dict[UUID, int]:
-    """What each call in flight that was admitted from `starts_at` on would hold of the limit."""
+    """What each call in flight that was admitted in this stretch of time would hold of the limit."""
     if counts_admissions(limit):
         return {}
     order = " ORDER BY reservation.call_id" + (" FOR UPDATE OF reservation" if lock else "")
-    rows = query(IN_FLIGHT + target_of(limit, "decision") + order, values_of(limit, tenant_id, starts_at))
+    rows = query(IN_FLIGHT + target_of(limit, "decision") + order, values_of(limit, tenant_id, starts_at, ends_at))
     return {row[0]: _bound(limit.metric, *(int(bound or 0) for bound in row[1:])) for row in rows}
 
 
@@ -149,11 +161,14 @@ def target_of(limit: LimitSnapshot, row: str) -> str:
     return TARGETS[limit.scope].format(row=row, matches=matches)
 
 
-def values_of(limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime) -> dict[str, Any]:
-    """The named values of the statements here."""
+def values_of(
+    limit: LimitSnapshot, tenant_id: UUID, starts_at: datetime, ends_at: datetime | None = None
+) -> dict[str, Any]:
+    """The named values of the statements here; without an end, everything since."""
     return {
         "tenant_id": tenant_id,
         "starts_at": starts_at,
+        "ends_at": ends_at,
         "target_id": limit.target_id,
         "model": limit.model.removesuffix("*"),
     }

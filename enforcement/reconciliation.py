@@ -34,7 +34,6 @@ MOST_FINDINGS = 1_000
 SETTLED = "reservation_of_a_settled_call"
 WINDOWS = "SELECT id, limit_id, starts_at, calendar_version FROM cus_windows WHERE tenant_id = %s ORDER BY id"
 SPENT = "SELECT own.spent AS found, ({expected}) AS expected FROM cus_windows AS own WHERE own.id = %(window_id)s"
-UNTIL = " AND (%(ends_at)s::timestamptz IS NULL OR {at} < %(ends_at)s)"
 HELD = """
 WITH reserved AS (
     SELECT (hold->>0)::bigint AS id, sum((hold->>2)::bigint)::bigint AS amount
@@ -121,10 +120,8 @@ def _spent(connection: psycopg.Connection[Any], tenant: Tenant, now: datetime) -
             continue
         if limit.period not in WITHOUT_CALENDAR and version != tenant.calendar.version:
             continue
-        values = openings.values_of(limit, tenant.pk, starts_at) | {
-            "window_id": window_id,
-            "ends_at": window_end(limit.period, tenant.calendar, starts_at),
-        }
+        ends_at = window_end(limit.period, tenant.calendar, starts_at)
+        values = openings.values_of(limit, tenant.pk, starts_at, ends_at) | {"window_id": window_id}
         row = connection.execute(SPENT.format(expected=_evidence(limit)).encode(), values).fetchone()
         if row is not None and row[0] != row[1]:
             yield Finding(
@@ -143,12 +140,9 @@ def _evidence(limit: LimitSnapshot) -> str:
     if limit.metric == "concurrency":
         return "0::bigint"
     if openings.counts_admissions(limit):
-        until = UNTIL.format(at="decision.evaluated_at")
-        return f"SELECT count(*) {openings.ADMITTED}{openings.target_of(limit, 'decision')}{until}"
+        return f"SELECT count(*) {openings.ADMITTED}{openings.target_of(limit, 'decision')}"
     amount = openings.AMOUNTS[limit.metric]
-    until = UNTIL.format(at="usage.admitted_at")
-    target = openings.target_of(limit, "usage")
-    return f"SELECT coalesce(sum({amount}), 0)::bigint {openings.EVIDENCE}{target}{until}"
+    return f"SELECT coalesce(sum({amount}), 0)::bigint {openings.EVIDENCE}{openings.target_of(limit, 'usage')}"
 
 
 def repair(connection: psycopg.Connection[Any], findings: Sequence[Finding]) -> None:

@@ -11,6 +11,7 @@ import psycopg
 
 from enforcement import faults, locks, wire
 from enforcement.entries import Settlement
+from enforcement.windows import windows_of_call
 from enforcement.wire import Statement, Step
 from telemetry import entries
 
@@ -36,7 +37,8 @@ LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
 SETTLED_METRICS = ("cost", "tokens", "tokens_in", "tokens_out")
 INSERT_USAGE = Statement("insert_usage", entries.INSERT)
 RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
-MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s"
+# A window that is made but not open yet will find the adjustment in the evidence.
+MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s AND opening IS NOT NULL"
 
 
 def window_ids(settlements: Sequence[Settlement]) -> list[int]:
@@ -117,7 +119,9 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
     """Write what the truth adds to a row that the sweeper charged at its bound. Repeating it changes nothing."""
     usage = settlement.usage
     with connection.transaction():
-        connection.execute(locks.LOCK_WINDOWS, [locks.array(window_ids([settlement]))])
+        # Those also that were made after it had been charged.
+        windows = windows_of_call(connection, usage.tenant_id, usage.call_id)
+        connection.execute(locks.LOCK_WINDOWS, [locks.array(sorted(window_id for window_id, _ in windows))])
         row = connection.execute(
             ADJUST,
             {
@@ -134,6 +138,6 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         if row is None:
             return
         moved = {"cost": row[0], "tokens": row[1] + row[2], "tokens_in": row[1], "tokens_out": row[2]}
-        for hold in settlement.holds:
-            if delta := moved.get(hold.metric):
-                connection.execute(MOVE_SPENT, [delta, hold.window_id])
+        for window_id, metric in windows:
+            if delta := moved.get(metric):
+                connection.execute(MOVE_SPENT, [delta, window_id])

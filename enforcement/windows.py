@@ -29,6 +29,19 @@ VALUES (%(limit_id)s, %(starts_at)s, %(calendar_version)s, %(tenant_id)s, 0, 0)
 ON CONFLICT (limit_id, starts_at, calendar_version) DO NOTHING
 """
 
+COUNTING = """
+SELECT DISTINCT counted.limit_id, counted.period, counted.metric,
+    usage.admitted_at, tenant.timezone, tenant.month_start_day, tenant.calendar_version
+FROM cus_llm_usage AS usage
+JOIN cus_tenants AS tenant ON tenant.id = usage.tenant_id
+JOIN cus_limits AS counted ON counted.tenant_id = usage.tenant_id
+    AND (counted.integration_id IS NULL OR counted.integration_id = usage.integration_id)
+    AND (counted.key_id IS NULL OR counted.key_id = usage.key_id)
+    AND (counted.model IN ('', usage.model)
+        OR right(counted.model, 1) = '*' AND usage.model ^@ left(counted.model, -1))
+WHERE usage.tenant_id = %s AND usage.call_id = %s
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -63,6 +76,27 @@ def span_of(limit: Counting, calendar: Calendar, now: datetime) -> Span:
         return Span(limit.limit_id, EPOCH, None, 0)
     starts_at, ends_at = window_start(limit.period, calendar, now), window_end(limit.period, calendar, now)
     return Span(limit.limit_id, starts_at, ends_at, calendar.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A limit that counts a call."""
+
+    limit_id: UUID
+    period: str
+
+
+def windows_of_call(connection: psycopg.Connection[Any], tenant_id: UUID, call_id: UUID) -> list[tuple[int, str]]:
+    """The windows, by id and metric, that count a call which has ended, whenever they were made."""
+    found = []
+    for limit_id, period, metric, admitted_at, *calendar in connection.execute(
+        COUNTING, [tenant_id, call_id]
+    ).fetchall():
+        span = span_of(Counted(limit_id, period), Calendar(*calendar), admitted_at)
+        row = connection.execute(FIND, _identity(span)).fetchone()
+        if row is not None:
+            found.append((int(row[0]), metric))
+    return found
 
 
 class WindowIds:
@@ -126,9 +160,9 @@ def _open(connection: psycopg.Connection[Any], limit: LimitSnapshot, tenant_id: 
         window_id, opening = int(made[0]), made[1]
         if opening is not None:
             return window_id
-        in_flight = openings.held_in_flight(query, limit, tenant_id, span.starts_at, lock=True)
+        in_flight = openings.held_in_flight(query, limit, tenant_id, span.starts_at, span.ends_at, lock=True)
         # Only now: what ended before these were locked is in the evidence.
-        spent = openings.spent_before(query, limit, tenant_id, span.starts_at)
+        spent = openings.spent_before(query, limit, tenant_id, span.starts_at, span.ends_at)
         seconds = openings.seconds_before(query, limit, tenant_id) if limit.period == "minute" else {}
         slots = None
         if openings.counts_admissions(limit) and seconds:

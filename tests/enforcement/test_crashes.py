@@ -121,6 +121,23 @@ def test_truth_that_comes_after_the_sweep_is_an_adjustment_and_counts_once(truth
     assert sorted(Window.objects.values_list("spent", "held")) == sorted([(truth, 0), (100, 0), (0, 0)])
 
 
+@pytest.mark.parametrize("made", ["in flight", "swept"])
+def test_late_truth_counts_under_a_limit_that_was_made_in_between(made: str) -> None:
+    tenant = acme()
+    ((call, admission),) = abandoned(tenant, 1)
+    with ledger() as book:
+        if made == "swept":
+            swept()
+        limit(tenant, amount=50_000)
+        admit(book, asking(tenant, 0))
+        if made == "in flight":
+            swept()
+        assert Window.objects.get().spent == 1_000
+        book.settle(settlement(call, admission, 300))
+        assert book.flush()
+    assert Window.objects.get().spent == 300
+
+
 def test_a_worker_that_lost_its_connection_takes_a_new_id_and_keeps_serving() -> None:
     tenant = acme()
     limit(tenant, amount=50_000)
