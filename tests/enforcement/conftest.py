@@ -4,6 +4,8 @@ import pytest
 
 from enforcement import presence
 
+pytest.register_assert_rewrite("tests.enforcement.machine")
+
 
 @pytest.fixture(autouse=True)
 def quick_presence(monkeypatch: pytest.MonkeyPatch) -> None:

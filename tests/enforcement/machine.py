@@ -1,0 +1,496 @@
+"""The ledger as a state machine: whatever happens to it in whatever order, it counts as the model does."""
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from random import Random
+from threading import get_ident
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.db import connection as django_connection
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from accounts.ids import uuid7
+from accounts.models import Tenant
+from accounts.services import create_tenant
+from enforcement import faults
+from enforcement.admission import Admissions, Outcome
+from enforcement.demand import Demand
+from enforcement.entries import Admission, Asking, Settlement, Stale
+from enforcement.lanes import connect
+from enforcement.presence import LOCK_CLASS
+from enforcement.reconciliation import check
+from enforcement.settlement import settle
+from enforcement.sweeper import release, sweep
+from integrations.key_services import create_key
+from integrations.limit_services import set_limit
+from integrations.models import GatewayKey
+from integrations.snapshot import LimitSnapshot
+from integrations.snapshot_store import load_tenant
+from tests.enforcement.ledgers import asking, database_url, settlement
+from tests.enforcement.model import Model
+from tests.enforcement.store_clock import StoreClock, store_clock
+
+RESERVATION_SECONDS = 600
+NOON = datetime(2028, 2, 28, 12, tzinfo=UTC)
+# Nothing here is to wait for a disk, or to be ended because a test's machine is slow.
+SESSION = (
+    "SET synchronous_commit = off; SET lock_timeout = '30s'; SET statement_timeout = '60s'; "
+    "SET idle_in_transaction_session_timeout = 0"
+)
+# Metric, period, whether of one key alone, and amounts of which some do not go far.
+KINDS: Sequence[tuple[str, str, bool, Sequence[int]]] = (
+    ("cost", "day", False, (3_000, 9_000, 30_000)),
+    ("cost", "month", False, (20_000, 100_000)),
+    ("cost", "total", True, (5_000, 50_000)),
+    ("tokens", "month", True, (500, 3_000, 10_000)),
+    ("tokens", "total", False, (10_000, 100_000)),
+    ("requests", "minute", False, (3, 20)),
+    ("requests", "day", True, (5, 40)),
+    ("concurrency", "total", False, (1, 4, 12)),
+    ("concurrency", "total", True, (2, 5)),
+)
+STANDING = """
+SELECT
+    (SELECT json_agg(json_build_array(limit_id, starts_at, opening, spent, held)) FROM cus_windows
+        WHERE tenant_id = %(tenant_id)s),
+    (SELECT array_agg(call_id) FROM cus_reservations WHERE tenant_id = %(tenant_id)s),
+    (SELECT count(*) FROM cus_llm_usage WHERE tenant_id = %(tenant_id)s),
+    (SELECT count(*) FROM cus_enforcement_decisions WHERE tenant_id = %(tenant_id)s)
+"""
+IS_BLOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+CHOICE = st.integers(0, 2**32)
+
+
+class Lost(psycopg.OperationalError):
+    """The connection to the store was lost."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A process that admits, as far as the ledger is concerned."""
+
+    id: int
+    admissions: Admissions
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        return self.admissions.connection
+
+
+class Stage:
+    """What all machines of a test share: the store, its clock, and a second thread."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self.watcher = self.connect()
+        self.clock: StoreClock = stack.enter_context(store_clock(self.watcher))
+        self.presence = self.connect()
+        with django_connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+        self.other: ThreadPoolExecutor = stack.enter_context(ThreadPoolExecutor(1))
+        self.steps = 0
+        self.numbers = count()
+        self._lines = [self.connect(), self.connect()]
+
+    def lines(self) -> list[psycopg.Connection[Any]]:
+        """A connection for each of two workers, made again where it broke."""
+        self._lines = [self.connect() if line.closed else line for line in self._lines]
+        return self._lines
+
+    def connect(self) -> psycopg.Connection[Any]:
+        connection = self._stack.enter_context(connect(database_url(), "admit"))
+        connection.execute(SESSION)
+        if hasattr(self, "clock"):
+            self.clock.show(connection)
+        return connection
+
+
+def machine_on(stage: Stage) -> type[RuleBasedStateMachine]:
+    """The machine, on a stage."""
+
+    class Ledger(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(stage)
+
+    return Ledger
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Two workers, one customer with two keys, and everything that may happen to them."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+        self.model = Model()
+        self.admitted: dict[UUID, tuple[Asking, Admission, int]] = {}
+        self.ids: list[UUID] = []
+        self.decisions = 0
+        name = f"machine-{next(stage.numbers)}"
+        self.tenant: Tenant = create_tenant(name=name, slug=name)
+        self.keys: list[GatewayKey] = [create_key(tenant=self.tenant, name=key)[0] for key in ("one", "two")]
+        self.workers = [self._worker(connection) for connection in stage.lines()]
+        self.limits: tuple[LimitSnapshot, ...] = ()
+        stage.clock.set_to(NOON)
+        self._change_limit(Random(0), KINDS[0])
+
+    # What happens
+
+    @rule(choice=CHOICE, calls=st.integers(1, 4))
+    def admit(self, choice: int, calls: int) -> None:
+        chance = Random(choice)
+        self._admit(chance.choice(self.workers), [self._asking(chance) for _ in range(calls)])
+
+    @rule(choice=CHOICE)
+    def admit_two_at_once(self, choice: int) -> None:
+        """The second admission, or settlement, comes while the first one has its locks."""
+        chance = Random(choice)
+        one, two = self.workers
+        first = [self._asking(chance) for _ in range(chance.randint(1, 2))]
+        second = [self._asking(chance)]
+        ending = [self._ending(chance, chance.choice(self.ids))] if self.ids and chance.random() < 0.3 else []
+        # Whatever they do not know of the clock yet would send them back.
+        for worker in (one, two):
+            worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+            worker.admissions._places_of([*first, *second], datetime.now(UTC) + worker.admissions.clock_ahead)
+        # A window is made when no admission is under way, so these are made before.
+        self.model.open_windows([limit for call in (*first, *second) for limit in call.limits], self.stage.clock.now())
+        started: list[Future[Any]] = []
+
+        def meanwhile(point: str) -> None:
+            if point == "after_admit_locks" and not started:
+                work = (lambda: self._settled(two, ending)) if ending else (lambda: self._asked(two, second))
+                started.append(self.stage.other.submit(work))
+                self._wait(started[0], two)
+
+        outcomes = self._at_points(meanwhile, lambda: self._asked(one, first))
+        self._count(one, first, outcomes)
+        rest = started[0].result(60)
+        if ending:
+            self._count_endings(ending)
+        else:
+            self._count(two, second, rest)
+
+    @rule(choice=CHOICE)
+    def ask_with_an_old_configuration(self, choice: int) -> None:
+        chance = Random(choice)
+        old = replace(self._asking(chance), config_version=-1)
+        worker = chance.choice(self.workers)
+        assert all(isinstance(outcome, Stale) for outcome in self._asked(worker, [old]))
+
+    @rule(choice=CHOICE, calls=st.integers(1, 4))
+    def settle(self, choice: int, calls: int) -> None:
+        """Calls end, some of them once more, or after they were swept."""
+        chance = Random(choice)
+        recent = self.ids[-12:]
+        if not recent:
+            self._skip()
+            return
+        endings = [self._ending(chance, call_id) for call_id in chance.sample(recent, min(calls, len(recent)))]
+        self._settled(chance.choice(self.workers), endings)
+        self._count_endings(endings)
+
+    @rule(choice=CHOICE)
+    def cancel(self, choice: int) -> None:
+        """A call ends before it was sent."""
+        chance = Random(choice)
+        if not self.model.open():
+            self._skip()
+            return
+        ending = self._ending(chance, chance.choice(self.model.open()), nothing=True)
+        self._settled(chance.choice(self.workers), [ending])
+        self._count_endings([ending])
+
+    @rule(choice=CHOICE)
+    def release(self, choice: int) -> None:
+        """A worker is in doubt whether a call was admitted, and gives it back."""
+        if not self.ids:
+            self._skip()
+            return
+        self._release(Random(choice).choice(self.ids[-5:]))
+
+    @rule(choice=CHOICE, point=st.sampled_from(["before_admit_commit", "after_admit_locks", "after_admit_commit"]))
+    def lose_the_store_while_admitting(self, choice: int, point: str) -> None:
+        chance = Random(choice)
+        worker, calls = chance.choice(self.workers), [self._asking(chance) for _ in range(chance.randint(1, 3))]
+        worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+        try:
+            outcomes = self._at_points(self._losing(chance, worker, point), lambda: self._asked(worker, calls))
+        except Lost:
+            self._reconnect(worker)
+        else:
+            # Everything was sent back before the point was reached.
+            self._count(worker, calls, outcomes)
+            return
+        # Nobody was told what was decided; the evidence knows.
+        if point == "after_admit_commit":
+            found = self._decided([call.call_id for call in calls])
+            assert set(found) == {call.call_id for call in calls}
+            for call in calls:
+                at, goes_ahead = found[call.call_id]
+                assert self._predict(call, at) == goes_ahead
+            for call in calls:
+                if found[call.call_id][1]:
+                    self._release(call.call_id)
+        else:
+            assert not self._decided([call.call_id for call in calls])
+
+    @rule(choice=CHOICE, point=st.sampled_from(["before_settle_commit", "after_settle_commit"]))
+    def lose_the_store_while_settling(self, choice: int, point: str) -> None:
+        chance = Random(choice)
+        if not self.model.open():
+            self._skip()
+            return
+        worker = chance.choice(self.workers)
+        endings = [self._ending(chance, chance.choice(self.model.open()))]
+        try:
+            self._at_points(self._losing(chance, worker, point), lambda: self._settled(worker, endings))
+        except Lost:
+            self._reconnect(worker)
+            self._settled(worker, endings)
+        self._count_endings(endings)
+
+    @rule(choice=CHOICE)
+    def crash(self, choice: int) -> None:
+        """A worker dies with everything that it knows; another one takes its place."""
+        place = Random(choice).randrange(2)
+        dead = self.workers[place]
+        self._unlock(dead)
+        self.workers[place] = self._worker(dead.connection)
+
+    @rule(choice=CHOICE)
+    def sweep(self, choice: int) -> None:
+        now = self.stage.clock.now()
+        alive = {worker.id for worker in self.workers}
+        due = set()
+        for call_id in self.model.open():
+            left = (self.model.calls[call_id].at + timedelta(seconds=RESERVATION_SECONDS) - now).total_seconds()
+            if 0 <= left < 1:
+                self.stage.clock.forward(timedelta(seconds=1))
+            if left < 1 or self.admitted[call_id][2] not in alive:
+                due.add(call_id)
+        charged = sweep(Random(choice).choice(self.workers).connection, grace_seconds=0)
+        ours = {one.usage.call_id for one in charged if one.usage.tenant_id == self.tenant.pk}
+        assert ours == due, "swept what is due, and nothing else"
+        for call_id in due:
+            bound = self.model.calls[call_id].bound
+            self.model.end(call_id, {"cost": bound["cost"], "tokens": bound["tokens"]}, is_final=False)
+
+    @rule(seconds=st.sampled_from([1, 7, 61, 313, 709, 3_607]))
+    def tick(self, seconds: int) -> None:
+        self.stage.clock.forward(timedelta(seconds=seconds))
+
+    @rule(is_month=st.booleans())
+    def roll(self, is_month: bool) -> None:
+        """The day ends, or the month."""
+        now = self.stage.clock.now().astimezone(UTC)
+        first = (now.replace(day=1) + timedelta(days=32)).replace(day=1) if is_month else now + timedelta(days=1)
+        self.stage.clock.forward(first.replace(hour=0, minute=0, second=0, microsecond=0) - now)
+
+    @rule(choice=CHOICE)
+    def change_limit(self, choice: int) -> None:
+        """A limit is made, moved, lifted, or refuses no more."""
+        chance = Random(choice)
+        if chance.random() < 0.7:
+            # It costs as much as twenty other steps.
+            self._skip()
+        else:
+            self._change_limit(chance, chance.choice(KINDS))
+
+    # What must be true
+
+    @invariant()
+    def counts_as_the_model_does(self) -> None:
+        self.stage.steps += 1
+        row = self.stage.watcher.execute(STANDING, {"tenant_id": self.tenant.pk}).fetchone()
+        assert row is not None
+        windows, reservations, usage, decisions = row
+        # Nobody counts any more under a limit that was lifted, and late truth may stand there or not.
+        lifted = {limit_id for limit_id, *_ in windows or ()} - {str(limit.limit_id) for limit in self.limits}
+        found = {
+            (limit_id, starts_at): [opening, spent if limit_id not in lifted else None, held]
+            for limit_id, starts_at, opening, spent, held in windows or ()
+        }
+        assert found == {
+            count.name: [count.opening, count.spent if count.name[0] not in lifted else None, count.held]
+            for count in self.model.counts.values()
+        }
+        assert set(reservations or ()) == set(self.model.open())
+        assert usage == len(self.model.calls) - len(self.model.open())
+        assert decisions == self.decisions
+
+    def teardown(self) -> None:
+        """In the end everybody is gone, nothing is held, and ledger and evidence agree."""
+        for worker in self.workers:
+            self._unlock(worker)
+        if sys.exc_info()[0] is not None:
+            # What has failed already is not to be told in other words.
+            return
+        try:
+            self.workers = [self._worker(self.stage.lines()[0])]
+            self.sweep(0)
+            self.counts_as_the_model_does()
+            assert not self.model.open()
+            assert list(check(self.stage.watcher, self.tenant.pk, self.stage.clock.now())) == []
+        finally:
+            for worker in self.workers:
+                self._unlock(worker)
+
+    # How it is done
+
+    def _skip(self) -> None:
+        """There is nothing that this could happen to. As a precondition it would depend on the time of day."""
+        self.stage.steps -= 1
+
+    def _asking(self, chance: Random) -> Asking:
+        nanos, tokens = chance.randint(0, 3_000), chance.randint(1, 300)
+        key = chance.choice(self.keys)
+        bounded = Demand(input_tokens=tokens, output_tokens=0, cost_at=lambda output: nanos)
+        mine = tuple(limit for limit in self.limits if limit.target_id in (None, key.pk))
+        return replace(self.template, call_id=uuid7(), key_id=key.pk, limits=mine, demand=bounded)
+
+    def _asked(self, worker: Worker, calls: list[Asking]) -> list[Outcome]:
+        now = datetime.now(UTC)
+        # Windows are made for the time that the worker believes it is, whatever becomes of the calls.
+        for call in calls:
+            self.model.open_windows(call.limits, now + worker.admissions.clock_ahead)
+        return worker.admissions.admit(calls, worker_id=worker.id, now=now, may_be_lifted=lambda windows: False)
+
+    def _admit(self, worker: Worker, calls: list[Asking]) -> None:
+        outcomes = self._asked(worker, calls)
+        if any(isinstance(outcome, Stale) for outcome in outcomes):
+            # It did not know yet that the clock was set.
+            again = [call for call, outcome in zip(calls, outcomes, strict=True) if isinstance(outcome, Stale)]
+            self._count(worker, calls, outcomes)
+            calls, outcomes = again, self._asked(worker, again)
+            assert not any(isinstance(outcome, Stale) for outcome in outcomes)
+        self._count(worker, calls, outcomes)
+
+    def _count(self, worker: Worker, calls: list[Asking], outcomes: Sequence[Outcome]) -> None:
+        """Hold decisions against the model, in the order in which they were made."""
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if isinstance(outcome, Stale):
+                continue
+            assert isinstance(outcome, Admission)
+            told = outcome.decision.result.goes_ahead
+            assert self._predict(call, outcome.decided_at) == told, outcome.receipts
+            if outcome.decision.result.goes_ahead:
+                self.admitted[call.call_id] = (call, outcome, worker.id)
+                self.ids.append(call.call_id)
+
+    def _predict(self, call: Asking, at: datetime) -> bool:
+        self.decisions += 1
+        assert at >= NOON
+        nanos, tokens = call.demand.cost_nanos(0), call.demand.tokens(0)
+        assert nanos is not None and tokens is not None
+        bound = {"cost": nanos, "tokens": tokens, "requests": 1, "concurrency": 1}
+        goes_ahead = self.model.admit(call.call_id, call.key_id, call.limits, bound, at)
+        if goes_ahead:
+            for place, limit in self.model.calls[call.call_id].places:
+                counted = self.model.counts[place]
+                if limit.mode == "strict" and limit.metric in ("cost", "tokens"):
+                    assert counted.spent + counted.held <= limit.amount
+        return goes_ahead
+
+    def _decided(self, call_ids: list[UUID]) -> dict[UUID, tuple[datetime, bool]]:
+        rows = self.stage.watcher.execute(
+            "SELECT call_id, evaluated_at, result IN ('allowed', 'warned') FROM cus_enforcement_decisions "
+            "WHERE tenant_id = %s AND call_id = ANY(%s)",
+            [self.tenant.pk, call_ids],
+        )
+        return {call_id: (at, goes_ahead) for call_id, at, goes_ahead in rows}
+
+    def _ending(self, chance: Random, call_id: UUID, *, nothing: bool = False) -> Settlement:
+        call, admission, _ = self.admitted[call_id]
+        bound = self.model.calls[call_id].bound
+        # Now and then a provider takes more than was thought possible.
+        nanos = 0 if nothing else chance.randint(0, bound["cost"] + (500 if chance.random() < 0.05 else 0))
+        tokens = 0 if nothing else chance.randint(0, bound["tokens"])
+        return settlement(
+            call, admission, nanos, key_id=call.key_id, tokens_in=tokens, tokens_out=0, dispatched=not nothing
+        )
+
+    def _settled(self, worker: Worker, endings: list[Settlement]) -> None:
+        settle(worker.connection, endings)
+
+    def _count_endings(self, endings: list[Settlement]) -> None:
+        for ending in endings:
+            used = {"cost": ending.usage.cost_nanos or 0, "tokens": ending.usage.tokens_in or 0}
+            self.model.end(ending.usage.call_id, used, is_final=True)
+
+    def _release(self, call_id: UUID) -> None:
+        released = {one.usage.call_id for one in release(self.workers[0].connection, [call_id])}
+        assert released == ({call_id} & set(self.model.open()))
+        if released:
+            self.model.end(call_id, {}, is_final=False)
+
+    def _change_limit(self, chance: Random, kind: tuple[str, str, bool, Sequence[int]]) -> None:
+        metric, period, of_key, amounts = kind
+        set_limit(
+            tenant=self.tenant,
+            scope="key" if of_key else "tenant",
+            key=self.keys[0] if of_key else None,
+            metric=metric,
+            period=period,
+            amount=chance.choice((None, *amounts)),
+            mode=chance.choice(("strict", "strict", "strict", "soft")),
+            now=datetime.now(UTC),
+        )
+        self.template = asking(self.tenant)
+        self.limits = load_tenant(self.tenant.pk).limits
+
+    def _worker(self, connection: psycopg.Connection[Any] | None = None) -> Worker:
+        row = self.stage.presence.execute(
+            "INSERT INTO cus_workers (started_at) VALUES (clock_timestamp()) RETURNING id"
+        ).fetchone()
+        assert row is not None
+        self.stage.presence.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, row[0]])
+        return Worker(row[0], self._admissions(connection or self.stage.connect()))
+
+    @staticmethod
+    def _admissions(connection: psycopg.Connection[Any]) -> Admissions:
+        return Admissions(connection, reservation_seconds=RESERVATION_SECONDS)
+
+    def _reconnect(self, worker: Worker) -> None:
+        connection = worker.connection
+        worker.admissions = self._admissions(self.stage.connect() if connection.closed else connection)
+
+    def _unlock(self, worker: Worker) -> None:
+        self.stage.presence.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, worker.id])
+
+    @staticmethod
+    def _losing(chance: Random, worker: Worker, name: str) -> Callable[[str], None]:
+        def point(passed: str) -> None:
+            if passed == name:
+                # A connection costs as much as ten steps; rolled back is what a lost one leaves, too.
+                if chance.random() < 0.1:
+                    worker.connection.close()
+                raise Lost("the connection was lost")
+
+        return point
+
+    @staticmethod
+    def _at_points(point: Callable[[str], None], work: Callable[[], Any]) -> Any:
+        """Do the work, and what is to happen at the named points of this thread."""
+        us, before = get_ident(), faults.point
+        faults.point = lambda name: point(name) if get_ident() == us else None
+        try:
+            return work()
+        finally:
+            faults.point = before
+
+    def _wait(self, started: "Future[Any]", worker: Worker) -> None:
+        """Until it is over, or waits for the locks of others."""
+        pid = worker.connection.info.backend_pid
+        while not started.done():
+            row = self.stage.watcher.execute(IS_BLOCKED, [pid]).fetchone()
+            if row is not None and row[0]:
+                return
