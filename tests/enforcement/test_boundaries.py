@@ -56,18 +56,30 @@ def at_once(books: list[Ledger], calls: list[Asking]) -> list[Admission]:
     return [outcome for outcome in outcomes if isinstance(outcome, Admission)]
 
 
-@pytest.mark.parametrize("metric", ["cost", "tokens", "concurrency", "requests"])
-def test_of_many_calls_at_once_exactly_those_that_fit_are_admitted(metric: str) -> None:
-    period = {"concurrency": "total", "requests": "minute"}.get(metric, "month")
-    unit = {"cost": 1_000, "tokens": 100}.get(metric, 1)
+def rounds(count: int) -> None:
+    """So many times: 64 calls at once, spread over the workers, where there is room for 0, 1, … 64 of them."""
+    limits = {"cost": ("month", 1_000), "tokens": ("day", 100), "concurrency": ("total", 1), "requests": ("minute", 1)}
     with workers() as books:
-        for room in (0, 1, 31, 63, 64, 100):
-            tenant = create_tenant(name=f"Room {room}", slug=f"room-{room}")
+        for number in range(count):
+            room, (metric, (period, unit)) = number % (CALLS + 1), list(limits.items())[number % len(limits)]
+            tenant = create_tenant(name=f"Round {number}", slug=f"round-{number}")
             limit(tenant, amount=room * unit + unit - 1, metric=metric, period=period)
+            # The first of them makes the window.
             decided = at_once(books, again(asking(tenant), CALLS))
             assert len(decided) == CALLS
-            assert sum(one.decision.result.goes_ahead for one in decided) == min(room, CALLS)
-            assert Window.objects.filter(tenant_id=tenant.pk).count() == 1
+            assert sum(one.decision.result.goes_ahead for one in decided) == room, (number, metric)
+            (window,) = Window.objects.filter(tenant_id=tenant.pk)
+            taken = window.spent if metric == "requests" else window.held
+            assert taken == room * unit, (number, metric)
+
+
+def test_of_64_calls_at_once_exactly_those_that_fit_are_admitted() -> None:
+    rounds(130)
+
+
+@pytest.mark.soak
+def test_of_64_calls_at_once_exactly_those_that_fit_are_admitted_each_of_a_thousand_times() -> None:
+    rounds(1_000)
 
 
 def test_the_first_calls_of_a_limit_make_one_window_and_agree_on_its_opening() -> None:
