@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,13 +12,14 @@ from django.utils import timezone
 from integrations.limit_services import set_limit
 from telemetry.services import set_price
 from tests.proxy.customers import Customer
-from tests.races.clients import CAP, MODEL, Crowd, Told
+from tests.races.clients import CAP, MODEL, Crowd, Told, Way
 from tests.servers import Server
 from tests.upstream import Upstream
 
 USD_PER_MILLION = {"input": Fraction(1, 100), "output": Fraction(10)}
 NANOS_PER_USD = 10**9
-LIMITS = ("cost", "tokens", "concurrency")
+NANOS_PER_CALL = int(USD_PER_MILLION["output"] * CAP * NANOS_PER_USD / 10**6)
+"""What a call costs that uses all of its output."""
 
 # An admission is what raises `held`; whatever stands above the limit when it commits is remembered.
 WATCH = """
@@ -39,12 +40,21 @@ CREATE TRIGGER race_watch AFTER UPDATE ON cus_windows FOR EACH ROW
 BREACHES = """
 SELECT breach.* FROM race_breaches breach JOIN cus_windows w ON w.id = breach.window_id WHERE w.tenant_id = %s
 """
+REFUSED_BY = """
+SELECT DISTINCT split_part(reasons->0->>'message', ' ', 2) AS scope FROM cus_enforcement_decisions
+WHERE tenant_id = %s AND code IN ('budget_exceeded', 'budget_held')
+"""
 SUMS = """
+WITH counted AS (
+    SELECT tenant_id, integration_id, key_id, cost_nanos, tokens_in + tokens_out AS tokens FROM cus_llm_usage
+    UNION ALL
+    SELECT tenant_id, u.integration_id, u.key_id, a.cost_nanos, a.tokens_in + a.tokens_out
+    FROM usage_adjustments a JOIN cus_llm_usage u USING (tenant_id, call_id)
+)
 SELECT w.limit_id, l.metric, l.amount, w.spent, w.held,
-    (SELECT coalesce(sum(CASE l.metric WHEN 'cost' THEN u.cost_nanos ELSE u.tokens_in + u.tokens_out END), 0)
-        FROM cus_llm_usage u WHERE u.tenant_id = w.tenant_id)
-    + (SELECT coalesce(sum(CASE l.metric WHEN 'cost' THEN a.cost_nanos ELSE a.tokens_in + a.tokens_out END), 0)
-        FROM usage_adjustments a WHERE a.tenant_id = w.tenant_id) AS evidence
+    (SELECT coalesce(sum(CASE l.metric WHEN 'cost' THEN c.cost_nanos ELSE c.tokens END), 0) FROM counted c
+        WHERE c.tenant_id = w.tenant_id AND c.integration_id = coalesce(l.integration_id, c.integration_id)
+            AND c.key_id = coalesce(l.key_id, c.key_id)) AS evidence
 FROM cus_windows w JOIN cus_limits l ON l.limit_id = w.limit_id AND l.superseded_at IS NULL
 WHERE w.tenant_id = %s
 """
@@ -57,14 +67,24 @@ class Books:
     customer: Customer
     upstream: Upstream
     budget: int
+    ways: tuple[Way, ...]
+    levels: tuple[tuple[str, int], ...] = ()
+    """More budgets: what stands in the markers of the calls that each counts, and its amount."""
 
     @property
     def server(self) -> Server:
         return self.customer.server
 
     def crowd(self) -> Crowd:
-        url = self.server.url + self.customer.path("/v1/chat/completions")
-        return Crowd(url, self.customer.key, self.customer.tenant.slug)
+        return Crowd(*self.ways)
+
+    def refused_by(self) -> set[str]:
+        """The scopes of the budgets that refused calls, as clients were told."""
+        told = self.server.rows(REFUSED_BY, self.customer.tenant.pk)
+        return {row["scope"] for row in told}
+
+    def windows(self) -> list[dict[str, Any]]:
+        return self._rows("cus_windows")
 
     def breaches(self) -> list[dict[str, Any]]:
         """Admissions that stood above their limit when they committed."""
@@ -87,7 +107,9 @@ class Books:
         usage = {str(row["call_id"]): row for row in self._rows("cus_llm_usage")}
         admitted = [row for row in self._rows("cus_enforcement_decisions") if row["result"] in ("allowed", "warned")]
         assert self.breaches() == []
-        assert sum(billed.values()) <= self.budget, "the provider charges more than the budget"
+        for part, budget in (("/", self.budget), *self.levels):
+            charged = sum(cost for marker, cost in billed.items() if part in marker)
+            assert charged <= budget, f"the provider charges more than the budget of {part}"
         assert len(billed) <= len(admitted), "the provider served what was never admitted"
         assert sorted(usage) == sorted(str(row["call_id"]) for row in admitted)
         for one in told:
@@ -122,7 +144,7 @@ def open_books(server: Server, upstream: Upstream, *, script: str = "", room: in
     """A customer with a budget of about `room` calls, and two more limits that never bind, all of them watched."""
     customer = Customer.of(server)
     integration = customer.integrate(f"{upstream.url}{script}/model/v1", provider="custom")
-    budget = room * int(USD_PER_MILLION["output"] * CAP * NANOS_PER_USD / 10**6)
+    budget = room * NANOS_PER_CALL
     with server.django():
         now = timezone.now()
         key = customer.tenant.gateway_keys.get()
@@ -135,7 +157,36 @@ def open_books(server: Server, upstream: Upstream, *, script: str = "", room: in
             tenant=customer.tenant, scope="key", key=key, metric="concurrency", period="total", amount=many, now=now
         )
     customer.limit(budget)
-    return Books(customer, upstream, budget)
+    return Books(customer, upstream, budget, (way(customer, "prod", customer.key),))
+
+
+def way(customer: Customer, integration: str, key: str, name: str = "") -> Way:
+    """How calls of this key get to this integration; `name` stands in their markers after the customer's."""
+    url = customer.server.url + customer.path("/v1/chat/completions", name=integration)
+    return Way(url, key, customer.tenant.slug + name)
+
+
+def open_three_levels(server: Server, upstream: Upstream, *, script: str, calls: int) -> Books:
+    """A customer with two integrations and two keys, called by all ways alike, and three budgets for so many calls.
+
+    The key `main` and the integration `other` run dry first, each at half of its calls; what then still comes, of
+    the other key to the other integration, finds the tenant's budget run dry, too.
+    """
+    books = open_books(server, upstream, script=script, room=calls * 55 // 100)
+    customer, quarter = books.customer, calls // 4 * NANOS_PER_CALL
+    other = customer.integrate(f"{upstream.url}{script}/model/v1", provider="custom", name="other")
+    _, another_key = customer.another_key()
+    with server.django():
+        main = customer.tenant.gateway_keys.get(name="main")
+        common: dict[str, Any] = {"tenant": customer.tenant, "metric": "cost", "period": "month", "now": timezone.now()}
+        set_limit(scope="key", key=main, amount=quarter, **common)
+        set_limit(scope="integration", integration=other, amount=quarter, **common)
+    ways = tuple(
+        way(customer, integration, key, f"/{integration}/{name}")
+        for integration in ("prod", "other")
+        for name, key in (("main", customer.key), ("another", another_key))
+    )
+    return replace(books, ways=ways, levels=(("/main/", quarter), ("/other/", quarter)))
 
 
 def prepare(server: Server) -> None:

@@ -37,14 +37,21 @@ class Told:
         return self.whole and self.status != 503 and not self.decision.startswith("throttled")
 
 
-class Crowd:
-    """Calls of one key to one URL; each attempt bears a marker, beginning with `name`, that the provider logs."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One URL with one key; what goes there bears `name` in its marker."""
 
-    def __init__(self, url: str, key: str, name: str) -> None:
+    url: str
+    key: str
+    name: str
+
+
+class Crowd:
+    """Calls by these ways in turn; each attempt bears a marker, its way's name first, that the provider logs."""
+
+    def __init__(self, *ways: Way) -> None:
         self.told: list[Told] = []
-        self._url = url
-        self._key = key
-        self._name = name
+        self._ways = ways
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
@@ -59,8 +66,9 @@ class Crowd:
     async def call(self, *, attempts: int = 1) -> Told:
         """Call, and again where the connection breaks or calls in flight are in the way, as SDKs do."""
         number = next(_numbers)
+        way = self._ways[number % len(self._ways)]
         for attempt in range(attempts):
-            told = await self._attempt(number, f"{self._name}/{number}/{attempt}")
+            told = await self._attempt(way, number, f"{way.name}/{number}/{attempt}")
             if told.is_final:
                 break
             await asyncio.sleep(RETRY_SECONDS)
@@ -70,12 +78,12 @@ class Crowd:
         """So many calls, all at once."""
         return await asyncio.gather(*(self.call(attempts=attempts) for _ in range(amount)))
 
-    async def _attempt(self, number: int, marker: str) -> Told:
+    async def _attempt(self, way: Way, number: int, marker: str) -> Told:
         told = Told(marker)
         self.told.append(told)
-        headers = {"authorization": f"Bearer {self._key}", "x-client-request-id": marker}
+        headers = {"authorization": f"Bearer {way.key}", "x-client-request-id": marker}
         try:
-            async with self._session.post(self._url, json=_body(number), headers=headers) as answer:
+            async with self._session.post(way.url, json=_body(number // len(self._ways)), headers=headers) as answer:
                 told.status = answer.status
                 told.call_id = answer.headers.get("x-customhouse-call-id")
                 told.decision = answer.headers.get("x-customhouse-decision", "")
