@@ -152,7 +152,8 @@ def test_turns_come_in_the_order_in_which_calls_came(monkeypatch: pytest.MonkeyP
 
     async def caller(line: turns.Turns, number: int) -> None:
         ticket = line.ticket()
-        for _ in range(3):
+        # Whoever is in front stays there, however often it asks in vain.
+        for _ in range(3 if number < turns.AT_ONCE else 1):
             await line.next("one", ticket)
         told.append(number)
 
