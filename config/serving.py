@@ -20,7 +20,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from config.entry import RUN
-from config.protocol import BoundedProtocol
+from config.protocol import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def run(listener: socket.socket, *, workers: int) -> None:
     config = WorkerConfig(
         "config.asgi:application",
         loop="uvloop",
-        http=BoundedProtocol,
+        http=Connection,
         ws="none",
         lifespan="on",
         interface="asgi3",

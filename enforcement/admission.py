@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 
 from enforcement import faults, locks, wire
@@ -96,8 +97,7 @@ class Place:
     slides: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """A decision of this transaction, on its way to its rows."""
 
     asking: Asking
@@ -279,9 +279,7 @@ def _assert_strict_limits_hold(standings: Sequence[Standing], bound: Bound) -> N
     for standing in standings:
         limit = standing.limit
         if limit.mode == "strict":
-            spent = standing.spent if limit.metric != "concurrency" else 0
-            used = spent + standing.held + (bound.of(limit.metric) or 0)
-            assert used <= limit.amount, f"admission above limit {limit.limit_id}"
+            assert (bound.of(limit.metric) or 0) <= standing.left, f"admission above limit {limit.limit_id}"
 
 
 def row_of(made: Made) -> dict[str, Any]:

@@ -13,9 +13,10 @@ class Result(StrEnum):
     WARNED = "warned"
     ALLOWED = "allowed"
 
-    @property
-    def goes_ahead(self) -> bool:
-        return self in (Result.WARNED, Result.ALLOWED)
+    goes_ahead: bool
+
+    def __init__(self, word: str) -> None:
+        self.goes_ahead = word in ("warned", "allowed")
 
     @property
     def policy_result(self) -> str:

@@ -1,7 +1,6 @@
 """What a call may use at most: asked before anything is known of its answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -32,8 +31,7 @@ class Bound(msgspec.Struct, frozen=True):
         return self.tokens_out if metric == "tokens_out" else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """The bound of one call.
 
     `None` for tokens means no finite bound exists, and `unbounded_by` names why. `cost_at` gives the highest cost in

@@ -103,17 +103,16 @@ class Settlement(msgspec.Struct, frozen=True):
     usage: UsageEntry
     holds: tuple[Hold, ...]
 
-    def spent_of(self, metric: str) -> int:
-        """What the call adds to a window of `metric`."""
-        if metric == "cost":
-            return self.usage.cost_nanos or 0
-        if metric == "tokens_in":
-            return self.usage.tokens_in or 0
-        if metric == "tokens_out":
-            return self.usage.tokens_out or 0
-        if metric == "tokens":
-            return (self.usage.tokens_in or 0) + (self.usage.tokens_out or 0)
-        return 0
+    def spent(self) -> dict[str, int]:
+        """What the call adds to windows, by metric."""
+        usage = self.usage
+        tokens_in, tokens_out = usage.tokens_in or 0, usage.tokens_out or 0
+        return {
+            "cost": usage.cost_nanos or 0,
+            "tokens": tokens_in + tokens_out,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+        }
 
     def at_what_was_held(self, usage: UsageEntry) -> UsageEntry:
         """The row of last resort: who called, and what was held for it."""

@@ -5,11 +5,12 @@ whether anything is left at all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.db import DatabaseError
 
 from enforcement.balances import balances_of
@@ -151,16 +152,16 @@ def _demand(
     demand = Demand(input_tokens=1 if is_silent else tokens_in or 0, output_tokens=tokens_out or 0)
     if estimate.cost_nanos is not None:
         nanos = estimate.cost_nanos
-        return replace(demand, cost_at=lambda output: nanos), None
+        return msgspec.structs.replace(demand, cost_at=lambda output: nanos), None
     if integration is None or not estimate.model:
-        return replace(demand, cost_at=lambda output: 1), None
+        return msgspec.structs.replace(demand, cost_at=lambda output: 1), None
     price = book.find(integration.provider_type, estimate.model, now, tenant_id)
     cost = bound_of(price, input_tokens=demand.input_tokens or 0) if price is not None else None
     bound = cost.nanos(demand.output_tokens or 0) if cost is not None else None
     version = price.version if price is not None else None
     if bound is None:
         return demand, version
-    return replace(demand, cost_at=lambda output: bound), version
+    return msgspec.structs.replace(demand, cost_at=lambda output: bound), version
 
 
 def _opens(integration: IntegrationSnapshot) -> bool:

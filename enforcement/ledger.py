@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
 import psycopg
 
 from enforcement.admission import Admissions, Outcome, Refusable
@@ -69,8 +70,7 @@ class Patience(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True):
     """A call that waits for its decision."""
 
     asking: Asking

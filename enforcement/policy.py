@@ -134,7 +134,7 @@ def _warnings(standings: Sequence[Standing]) -> tuple[Reason, ...]:
             continue
         # What is held of money and tokens may still come back; calls at the same time are held only.
         used = standing.held if limit.metric == "concurrency" else standing.spent
-        lowest = min(limit.warn_percents, default=WARN_PERCENTS[0])
+        lowest = min(limit.warn_percents) if limit.warn_percents else WARN_PERCENTS[0]
         if used * 100 < limit.amount * lowest:
             # Nearly every limit, at nearly every call.
             continue

@@ -34,7 +34,6 @@ ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in, tokens_out
 """
 LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
-SETTLED_METRICS = ("cost", "tokens", "tokens_in", "tokens_out")
 INSERT_USAGE = Statement("insert_usage", entries.INSERT)
 RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
 # A window that is made but not open yet will find the adjustment in the evidence.
@@ -48,13 +47,7 @@ def window_ids(settlements: Sequence[Settlement]) -> list[int]:
 
 def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
     """What settles: the locks, then the usage rows, whose insert tells which calls were resolved before, then money."""
-    ended = [
-        {
-            "call_id": settlement.usage.call_id,
-            "spent": {metric: settlement.spent_of(metric) for metric in SETTLED_METRICS},
-        }
-        for settlement in settlements
-    ]
+    ended = [{"call_id": settlement.usage.call_id, "spent": settlement.spent()} for settlement in settlements]
     return [
         (wire.BEGIN, []),
         (LOCK_WINDOWS, [wire.text(locks.array(window_ids(settlements)))]),
@@ -94,7 +87,10 @@ def _settle_together(connection: psycopg.Connection[Any], settlements: Sequence[
         faults.point("before_settle_commit")
         results = wire.exchange(connection, [*steps, (wire.COMMIT, [])])
         faults.point("after_settle_commit")
-        return {UUID(str(row[0])) for row in wire.rows(results[2])}
+        written = results[2]
+        if written.ntuples == len(settlements):
+            return {settlement.usage.call_id for settlement in settlements}
+        return {UUID(str(row[0])) for row in wire.rows(written)}
 
     return locks.patiently(connection, transact)
 

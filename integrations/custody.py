@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, StoredCredential, VaultError, unseal
+from integrations.vault import Binding, MasterKey, MasterKeyMissing, StoredCredential, VaultError, unseal
 
 REFERENCE_SCHEMES = ("vault://", "env://", "file://")
 # A tenant names its references, so they reach only what the operator set aside for that.
@@ -30,14 +30,15 @@ def master_key() -> MasterKey:
 def open_credential(stored: StoredCredential) -> str:
     """The plain credential. Raises `VaultError`; the message names no secret."""
     if stored.sealed is not None:
-        return _unsealed(stored.binding, stored.sealed)
+        return _unsealed(stored)
     return resolve(stored.reference)
 
 
 @lru_cache(maxsize=1024)
-def _unsealed(binding: Binding, sealed: Sealed) -> str:
-    """Opened once per process: what seals and binds the credential is the key of the cache."""
-    return unseal(sealed, binding=binding, master=master_key())
+def _unsealed(stored: StoredCredential) -> str:
+    """Opened once for each time that it was read: as long as nothing changes, the snapshot is the same object."""
+    assert stored.sealed is not None, "what is not sealed is referenced"
+    return unseal(stored.sealed, binding=stored.binding, master=master_key())
 
 
 def check_reference(reference: str) -> None:

@@ -86,9 +86,9 @@ class Sealed:
     master_key_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StoredCredential:
-    """A credential as a process keeps it in memory: sealed or referenced, never plain."""
+    """A credential as a process keeps it in memory: sealed or referenced, never plain. Equal to itself only."""
 
     binding: Binding
     reference: str = ""

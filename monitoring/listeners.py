@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
 from enforcement.codes import Result
 from integrations.money import NANOS_PER_CENT
@@ -19,6 +19,7 @@ UNKNOWN = "unknown"
 UNREACHED = frozenset(["upstream_unreachable", "upstream_timeout"])
 
 Sums = defaultdict[tuple[Counter, tuple[str, ...]], float]
+Seconds = defaultdict[tuple[metrics.Durations, tuple[str, ...]], list[float]]
 
 model_labels = ModelLabels()
 
@@ -26,13 +27,16 @@ model_labels = ModelLabels()
 def count_evidence(*, facts: Sequence[UsageFact | DecisionFact], **_: Any) -> None:
     """Count a batch; called in the thread that committed it, hence one increment per series, not per fact."""
     sums: Sums = defaultdict(float)
+    seconds: Seconds = defaultdict(list)
     for fact in facts:
         if isinstance(fact, UsageFact):
-            _add_usage(fact, sums)
+            _add_usage(fact, sums, seconds)
         else:
             _add_decision(fact, sums)
     for (counter, labels), amount in sums.items():
         _counter(counter, labels).inc(amount)
+    for (histogram, labels), amounts in seconds.items():
+        _histogram(histogram, labels).observe_all(amounts)
 
 
 def _add_decision(fact: DecisionFact, sums: Sums) -> None:
@@ -44,7 +48,7 @@ def _add_decision(fact: DecisionFact, sums: Sums) -> None:
         sums[metrics.BLOCKED, (*whose, reason_label(fact.code))] += 1
 
 
-def _add_usage(fact: UsageFact, sums: Sums) -> None:
+def _add_usage(fact: UsageFact, sums: Sums, seconds: Seconds) -> None:
     whose = _whose(fact.tenant_id.int, fact.integration_id.int)
     sums[metrics.QUALITIES, (*whose, fact.quality)] += 1
     sums[metrics.TOKENS, (*whose, "input")] += fact.tokens_in or 0
@@ -57,6 +61,10 @@ def _add_usage(fact: UsageFact, sums: Sums) -> None:
         sums[metrics.COST_CENTS, whose] += fact.cost_nanos / NANOS_PER_CENT
     if fact.dispatched or fact.error_code in UNREACHED:
         _add_sent(fact, whose, sums)
+        if fact.latency_ms is not None:
+            seconds[metrics.LATENCY, whose].append(fact.latency_ms / 1000)
+        if fact.ttft_ms is not None:
+            seconds[metrics.FIRST_TOKEN, whose].append(fact.ttft_ms / 1000)
 
 
 def _add_sent(fact: UsageFact, whose: tuple[str, str], sums: Sums) -> None:
@@ -64,10 +72,6 @@ def _add_sent(fact: UsageFact, whose: tuple[str, str], sums: Sums) -> None:
     sums[metrics.CALLS, (*whose, fact.provider, model)] += 1
     if fact.error_code is not None:
         sums[metrics.ERRORS, (*whose, error_label(fact.error_code))] += 1
-    if fact.latency_ms is not None:
-        _histogram(metrics.LATENCY, whose).observe(fact.latency_ms / 1000)
-    if fact.ttft_ms is not None:
-        _histogram(metrics.FIRST_TOKEN, whose).observe(fact.ttft_ms / 1000)
 
 
 # The client looks for a series under a lock each time; as labels are closed sets, remembering them is bounded.
@@ -77,7 +81,7 @@ def _counter(metric: Counter, labels: tuple[str, ...]) -> Counter:
 
 
 @cache
-def _histogram(metric: Histogram, labels: tuple[str, ...]) -> Histogram:
+def _histogram(metric: metrics.Durations, labels: tuple[str, ...]) -> metrics.Durations:
     return metric.labels(*labels)
 
 

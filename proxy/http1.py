@@ -5,6 +5,7 @@ Framing is RFC 9112's: a body ends by its length, by its last chunk or, without 
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import httptools
@@ -14,6 +15,7 @@ BUFFERED_BYTES = 256 * 1024
 # Some servers say every few seconds that they are at work; no call lasts long enough for so many.
 MOST_INFORMATIONAL = 1_000
 LARGEST_STATUS = 599
+FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class UpstreamFailed(Exception):
@@ -118,6 +120,8 @@ class Connection(asyncio.Protocol):
             self._reusable = False
             self._transport.abort()
             return
+        if not self._head_done:
+            self._head_bytes += len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserError:
@@ -130,10 +134,8 @@ class Connection(asyncio.Protocol):
             self._fail("the provider's answer is not HTTP")
         except httptools.HttpParserUpgrade:
             self._fail("the provider wants another protocol")
-        if not self._head_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > LARGEST_HEAD:
-                self._fail("the head of the provider's answer is too large")
+        if not self._head_done and self._head_bytes > LARGEST_HEAD:
+            self._fail("the head of the provider's answer is too large")
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -149,14 +151,10 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > LARGEST_HEAD:
-            # Raised inside the parser, which reports it as its own error.
-            raise ValueError("head too large")
-        lowered = name.lower()
-        if lowered in (b"content-length", b"transfer-encoding"):
+        name = name.lower()
+        if name in FRAMING:
             self._framed = True
-        self.headers.append((lowered, value))
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._complete:
@@ -164,8 +162,10 @@ class Connection(asyncio.Protocol):
             return
         self.status = self._parser.get_status_code()
         if not 100 <= self.status <= LARGEST_STATUS:
-            # No server of ours could pass it on.
+            # No server of ours could pass it on. Raised inside the parser, which reports it as its own error.
             raise ValueError("no status of HTTP")
+        if self._head_bytes > LARGEST_HEAD and sum(map(len, chain(*self.headers))) > LARGEST_HEAD:
+            raise ValueError("head too large")
         if self.status < 200:
             self.headers = []
             self._informed += 1

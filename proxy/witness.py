@@ -5,7 +5,7 @@ may have billed, the call is charged at its bound. Unknown is never zero.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -39,8 +39,7 @@ class Ending:
     ttft_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(msgspec.Struct, frozen=True):
     """What is written of a call's use."""
 
     tokens_in: int | None
@@ -143,7 +142,7 @@ def _charged(account: _Account, admission: Admission) -> _Account:
         return account
     known = sum(line.attos or 0 for line in cost.lines) // ATTOS_PER_NANO
     cost = msgspec.structs.replace(cost, nanos=max(bound, known), status="estimated")
-    return replace(account, cost=cost, flags=(*account.flags, "cost_at_bound"))
+    return msgspec.structs.replace(account, cost=cost, flags=(*account.flags, "cost_at_bound"))
 
 
 def _was_declined(reading: Reading, ending: Ending) -> bool:

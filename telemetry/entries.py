@@ -21,6 +21,8 @@ TEXT_LIMITS = {
     "error_message": 1000,
     "upstream_request_id": 200,
 }
+SHORTEST_LIMIT = TEXT_LIMITS["error_code"]
+"""Of the texts that callers and providers word."""
 JSON_FIELDS = frozenset(["token_classes", "cost_lines", "flags", "raw_usage", "metadata"])
 LARGEST_ROW_BYTES = 128 * 1024
 MOST_JSON_ITEMS = 100
@@ -114,6 +116,10 @@ def document(entries: Sequence[UsageEntry]) -> bytes:
 
 def clean(entry: UsageEntry) -> UsageEntry:
     """The entry as PostgreSQL takes it: no NUL, no lone surrogate, no over-length, whoever worded it."""
+    encoded = _plainly(entry)
+    if encoded is not None and encoded.isascii() and _is_short(entry):
+        # Nearly every row; what is not fit to be read would have been escaped.
+        return entry
     changes: dict[str, Any] = {}
     for name, limit in TEXT_LIMITS.items():
         value = getattr(entry, name)
@@ -121,7 +127,7 @@ def clean(entry: UsageEntry) -> UsageEntry:
             changes[name] = clean_text(value, limit)
     if changes:
         entry = replace(entry, **changes)
-    if _is_plain(entry):
+    if _plainly(entry) is not None:
         return entry
     return replace(entry, **{name: _scrubbed(getattr(entry, name)) for name in JSON_FIELDS})
 
@@ -151,12 +157,20 @@ def without_text(entry: UsageEntry) -> UsageEntry:
     )
 
 
-def _is_plain(entry: UsageEntry) -> bool:
+def _plainly(entry: UsageEntry) -> bytes | None:
+    """The entry as JSON, if PostgreSQL takes it as it is."""
     try:
         text = encode(entry)
     except (UnicodeEncodeError, ValueError, TypeError, RecursionError):
-        return False
-    return len(text) <= LARGEST_ROW_BYTES and b"\\u0000" not in text
+        return None
+    return text if len(text) <= LARGEST_ROW_BYTES and b"\\u0000" not in text else None
+
+
+def _is_short(entry: UsageEntry) -> bool:
+    """Whether no text of a caller or provider can be too long; the other texts are our own."""
+    words = (entry.session_id, entry.agent_id, entry.model, entry.response_model, entry.upstream_request_id)
+    longest = max(map(len, filter(None, (*words, entry.error_code, entry.error_message))), default=0)
+    return longest <= SHORTEST_LIMIT
 
 
 def _scrubbed(value: Any, depth: int = 0) -> Any:

@@ -45,6 +45,13 @@ class Usage(msgspec.Struct, frozen=True):
 
     def token_classes(self) -> dict[str, int]:
         """Disjoint classes, zeros left out, whose sum is `input_total + output_total`."""
+        if not any(msgspec.structs.astuple(self)[_PARTS]):
+            # Most calls: nothing but text in and text out.
+            return {
+                name: count
+                for name, count in (("input_text", self.input_total), ("output_text", self.output_total))
+                if count
+            }
         plain_input = (self.input_total or 0) - self.cache_read - self.cache_write
         plain_output = (self.output_total or 0) - self.output_reasoning
         by_ttl = self.cache_write_5m + self.cache_write_30m + self.cache_write_1h + self.cache_write_12h
@@ -64,6 +71,10 @@ class Usage(msgspec.Struct, frozen=True):
             "output_reasoning": self.output_reasoning,
         }
         return {name: count for name, count in classes.items() if count}
+
+
+_PARTS = slice(Usage.__struct_fields__.index("cache_read"), Usage.__struct_fields__.index("output_image") + 1)
+"""The counts that are parts of the two totals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ _UNBOUNDED = {
     "responses": ("previous_response_id", "conversation", "context_management"),
     "messages": ("thread", "compaction"),
 }
+_WATCHED = {name: frozenset([*_REFUSED.get(name, ()), *_UNBOUNDED.get(name, ())]) for name in _NAMES}
 # An empty object is not nothing: it switches a feature on with its defaults.
 _NOTHING: tuple[Any, ...] = (None, False, [])
 # These models search the web in every call, for a fee that no answer states. OpenRouter's suffix makes any model one;
@@ -147,12 +148,13 @@ def _look_at_content(endpoint: Endpoint, asked: dict[str, Any], found: Content) 
 
 
 def _look_for_refusals(endpoint: Endpoint, asked: dict[str, Any], model: str, found: Content) -> None:
-    for name in _REFUSED.get(endpoint.name, ()):
-        if asked.get(name) not in _NOTHING:
-            found.refuse(name)
-    for name in _UNBOUNDED.get(endpoint.name, ()):
-        if asked.get(name) not in _NOTHING:
-            found.open_ended(name)
+    if asked.keys() & _WATCHED[endpoint.name]:
+        for name in _REFUSED.get(endpoint.name, ()):
+            if asked.get(name) not in _NOTHING:
+                found.refuse(name)
+        for name in _UNBOUNDED.get(endpoint.name, ()):
+            if asked.get(name) not in _NOTHING:
+                found.open_ended(name)
     if endpoint.generates and _SEARCHES.match(model):
         found.refuse("model: built-in web search")
     tools = asked.get("tools")

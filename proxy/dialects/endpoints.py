@@ -136,12 +136,19 @@ def join(base_url: str, endpoint: Endpoint, query: str = "") -> str:
     `…/paas/v4`), Anthropic's do not; either way it is not doubled. Of the query only known parameters
     pass, because a client may have put its gateway key there.
     """
-    base = base_url.rstrip("/")
-    path = urlsplit(base).path.strip("/")
-    versioned = bool(path) if endpoint.dialect is Dialect.OPENAI else path.endswith("v1")
-    url = base + (endpoint.path.removeprefix("/v1") if versioned else endpoint.path)
+    url = _joined(base_url, endpoint.dialect is Dialect.OPENAI, endpoint.path)
+    if not query:
+        return url
     kept = [(name, value) for name, value in parse_qsl(query) if name in _QUERY_NAMES]
     return f"{url}?{urlencode(kept)}" if kept else url
+
+
+@lru_cache(maxsize=1024)
+def _joined(base_url: str, is_openai: bool, native_path: str) -> str:
+    base = base_url.rstrip("/")
+    path = urlsplit(base).path.strip("/")
+    versioned = bool(path) if is_openai else path.endswith("v1")
+    return base + (native_path.removeprefix("/v1") if versioned else native_path)
 
 
 def _without_version(path: str) -> str:

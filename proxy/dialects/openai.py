@@ -59,6 +59,7 @@ class ChatAnswer:
         self.ended = False
         self._generates = generates
         self._last = _Chat()
+        self._whole: _Chat | None = None
         self._bytes = 0
 
     def event(self, data: bytes) -> None:
@@ -83,9 +84,7 @@ class ChatAnswer:
             return
         self.ended = True
         self._take(answer)
-        if self._generates and type(answer.choices) is list:
-            texts = (c.get("message") or c.get("text") for c in answer.choices if type(c) is dict)
-            self._bytes = sum(map(size_of_text, texts))
+        self._whole = answer
 
     def reading(self) -> Reading:
         """Say what has been seen so far."""
@@ -94,6 +93,8 @@ class ChatAnswer:
         usage = None
         if type(last.usage) is dict:
             usage = openai_usage(last.usage, flags, generates=self._generates, service_tier=word(last.service_tier))
+        if usage is None or usage.output_total is None:
+            self._count_text()
         code, message = error_of(last.error, last.code)
         return Reading(
             usage=usage,
@@ -105,6 +106,12 @@ class ChatAnswer:
             raw=kept_raw(last.usage),
             flags=() if usage else tuple(flags),
         )
+
+    def _count_text(self) -> None:
+        """Count the text of a whole answer, which nobody needs to know beside a count of the provider's."""
+        if self._generates and self._whole is not None and type(self._whole.choices) is list:
+            texts = (c.get("message") or c.get("text") for c in self._whole.choices if type(c) is dict)
+            self._bytes = sum(map(size_of_text, texts))
 
     def _take(self, chunk: _Chat) -> None:
         last = self._last

@@ -1,16 +1,13 @@
 """The bounds of a request's head, on real sockets."""
 
-import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from config import protocol
-from config.protocol import BoundedProtocol
+from tests.commands.listening import served
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:
@@ -24,15 +21,8 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A connection to a server with the bounded protocol; the parameter is its patience with a head."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", getattr(request, "param", 30.0))
-    config = uvicorn.Config(answer, http=BoundedProtocol, loop="uvloop", ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-        thread.start()
-        with socket.create_connection(listener.getsockname(), timeout=30) as connection:
-            yield connection
-        server.should_exit = True
-        thread.join()
+    with served(answer) as address, socket.create_connection(address, timeout=30) as connection:
+        yield connection
 
 
 def read(connection: socket.socket) -> bytes:
