@@ -22,7 +22,7 @@ serve: setup ## Start the gateway, the console and their database
 	@$(BIN)/python manage.py serve
 
 test: setup ## Run every test on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 3 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 soak: setup ## The longer proofs: crashes and races at length
 	@$(BIN)/python -m pytest -m soak -n 0 $(ARGS)

@@ -13,6 +13,25 @@ from tests.servers import OWN_SECRETS, Servers
 from tests.sinks import Sinks, session_sinks
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no process is left alone with it at the end.
+
+    Each process of the tests first gets one stretch of the list, and later takes from the others' what they have not
+    begun.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    size = -(-len(items) // processes)
+    ordered: list[pytest.Item] = []
+    for number in range(processes):
+        first = long[number::processes]
+        room = max(0, size - len(first))
+        ordered += first + others[:room]
+        del others[:room]
+    items[:] = ordered + others
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     """Start the embedded server, but only in a run that needs a database."""

@@ -73,6 +73,7 @@ def rounds(count: int) -> None:
             assert taken == room * unit, (number, metric)
 
 
+@pytest.mark.long
 def test_of_64_calls_at_once_exactly_those_that_fit_are_admitted() -> None:
     rounds(130)
 

@@ -95,6 +95,7 @@ def assert_all_kinds(told: list[Told]) -> None:
     assert any(not one.whole for one in told)
 
 
+@pytest.mark.long
 def test_killed_workers_overspend_nothing_and_lose_nothing(servers: Servers, tmp_path: Path) -> None:
     run(servers, tmp_path, calls=2_000, kills=10, rounds=1, seed=random.randrange(10**6))
 

@@ -7,6 +7,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.races.books import Books, open_books, prepare
 from tests.races.clients import Told
 from tests.races.strikes import Strikes
@@ -40,6 +42,7 @@ async def stop_and_call(books: Books, strikes: Strikes, point: str) -> tuple[lis
         return await before, others
 
 
+@pytest.mark.long
 def test_whoever_stands_still_with_a_locked_window_is_not_waited_for_in_vain(
     servers: Servers, upstream: Upstream, tmp_path: Path
 ) -> None:
