@@ -6,6 +6,7 @@ Workers import this module before Django is set up, so it knows no models.
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -176,6 +177,16 @@ def listen(host: str, port: int) -> socket.socket:
         raise PortUnusable(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from error
 
 
+def allow_open_files() -> None:
+    """Let this process and its children open as many files as the system permits at all.
+
+    A call in flight keeps two sockets open, and a usual shell permits 1,024 files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(listener: socket.socket, *, workers: int) -> None:
     """Serve until SIGTERM or SIGINT, then let the calls in flight end. Raises `NotStarted`."""
     config = WorkerConfig(
@@ -197,6 +208,7 @@ def run(listener: socket.socket, *, workers: int) -> None:
         timeout_worker_healthcheck=ANSWER_SECONDS,
     )
     listener.set_inheritable(True)
+    allow_open_files()
     if workers > 1:
         config.supervisor = os.getpid()
         supervisor = Supervisor(config, sockets=[listener])

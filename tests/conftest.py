@@ -9,8 +9,14 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from config import postgres
+from config.serving import allow_open_files
 from tests.servers import OWN_SECRETS, Servers
 from tests.sinks import Sinks, session_sinks
+
+
+def pytest_configure() -> None:
+    """Let tests be as many clients at once as a server may have."""
+    allow_open_files()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 90
 
 
+def permit_few_files() -> None:
+    """As a usual shell does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+
+
 class Served:
     """A server of a test's own."""
 
@@ -39,6 +46,7 @@ class Served:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                preexec_fn=permit_few_files,
             )
         self.until(self.is_ready)
 
@@ -109,6 +117,13 @@ def test_one_worker_serves_both_doors_and_ends_well(served: Served) -> None:
     assert served.status("/admin/") == 302
     served.process.terminate()
     assert served.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("served", [2], indirect=True)
+def test_workers_may_open_as_many_files_as_the_system_permits(served: Served) -> None:
+    permitted = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for pid in served.workers():
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (permitted, permitted)
 
 
 @pytest.fixture
