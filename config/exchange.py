@@ -5,6 +5,7 @@ client is too old for chunks.
 """
 
 import asyncio
+import contextvars
 import logging
 import re
 from collections.abc import Iterable
@@ -22,9 +23,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NAMES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {status: f"HTTP/1.1 {status} {NAMES.get(status, '')}\r\n".encode() for status in range(100, 600)}
-BODILESS = (204, 304)
-CONNECTION_HEADERS = re.compile(rb"^(?:connection|transfer-encoding):.*\r\n", re.IGNORECASE | re.MULTILINE)
-CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)\r\n", re.IGNORECASE | re.MULTILINE)
+NO_CONTENT, NOT_MODIFIED = 204, 304
+FRAMING = re.compile(
+    rb"^(connection|transfer-encoding|content-length):[ \t]*(.*?)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE
+)
 FAILED = b"Internal Server Error"
 
 
@@ -61,7 +63,8 @@ class Exchange:
     def start(self) -> None:
         """Let the application work on it, in a task that the server waits for when it ends."""
         connection = self._connection
-        self._task = connection.loop.create_task(self._run())
+        # The request before this one may be what starts it, and has nothing to hand down.
+        self._task = connection.loop.create_task(self._run(), context=contextvars.Context())
         connection.server_state.tasks.add(self._task)
 
     def feed(self, body: bytes) -> None:
@@ -122,21 +125,32 @@ class Exchange:
             logger.exception("The application failed")
             await self._fail()
         except BaseException:
-            connection.transport.close()
+            self._break_off()
             raise
         finally:
             connection.server_state.tasks.discard(self._task)
 
     async def _fail(self) -> None:
+        if self._head:
+            # Nothing of it has left.
+            self.has_begun, self._head, self._is_chunked, self._left = False, b"", False, None
         if self.has_begun:
-            # Its client must not take a part for the whole.
-            self._connection.transport.close()
+            self._break_off()
             return
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(FAILED))]
-        await self.send(
-            {"type": "http.response.start", "status": 500, "headers": [*headers, (b"connection", b"close")]}
-        )
+        headers.append((b"connection", b"close"))
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": FAILED})
+
+    def _break_off(self) -> None:
+        """Leave no client with a part that it could take for the whole."""
+        if self.is_answered:
+            return
+        if self.has_begun and not self._is_chunked and self._left is None:
+            # What ends with its connection must not see an orderly end of that.
+            self._connection.reset()
+        else:
+            self._connection.transport.close()
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self.has_begun:
@@ -146,29 +160,37 @@ class Exchange:
         # A line break inside a value would end the head where its author wants.
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             raise RuntimeError("a header cannot be sent")
-        self.has_begun, self._wants_continue = True, False
         self._head = STATUS_LINES[status] + self._framed(status, head) + b"\r\n"
+        self.has_begun, self._wants_continue = True, False
         # It waits for the beginning of the body only until the loop has run what is ready, so that both leave at once.
         self._connection.loop.call_soon(self._flush)
 
     def _framed(self, status: int, head: bytes) -> bytes:
-        """The headers, those of framing being ours to say."""
-        head = CONNECTION_HEADERS.sub(self._heed, head)
-        named = CONTENT_LENGTH.search(head)
-        self._left = int(named[1]) if named else None
-        if self.scope["method"] == "HEAD" or status in BODILESS:
-            self._left = 0
-        elif self._left is None and self.scope["http_version"] == "1.0":
+        """The headers, those of framing being ours to say. Raises `RuntimeError` for a length that is none."""
+        lengths = set()
+        for name, value in FRAMING.findall(head):
+            if name.lower() == b"content-length":
+                lengths.add(value)
+            elif name.lower() == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+        if len(lengths) > 1 or not all(map(bytes.isdigit, lengths)):
+            raise RuntimeError("the answer names no length that could be kept")
+        head = FRAMING.sub(b"", head)
+        length = int(lengths.pop()) if lengths else None
+        if self._wants_continue and not self.is_whole:
+            # Whether its client sends the body all the same is unknown, and so is where its next request begins.
             self.keep_alive = False
-        elif self._left is None:
+        self._left = length
+        if self.scope["method"] == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):
+            self._left = 0
+        elif length is None and self.scope["http_version"] != "1.1":
+            self.keep_alive = False
+        elif length is None:
             self._is_chunked = True
             head += b"transfer-encoding: chunked\r\n"
+        if length is not None and status != NO_CONTENT:
+            head += b"content-length: %d\r\n" % length
         return head if self.keep_alive else head + b"connection: close\r\n"
-
-    def _heed(self, header: "re.Match[bytes]") -> bytes:
-        """Take an application's wish to hang up for what it is, and its header out."""
-        self.keep_alive = self.keep_alive and b"close" not in header[0].lower()
-        return b""
 
     def _flush(self) -> None:
         if self._head:
@@ -195,5 +217,7 @@ class Exchange:
             self._connection.transport.write(body)
         if is_last:
             self.is_answered = True
+            # What nobody took of the request is not kept as long as its connection.
+            self._parts = []
             self.wake()
             self._connection.is_answered(self)

@@ -8,7 +8,9 @@ from itertools import count
 # Whoever holds a budget may settle in any process, so it is asked for rather than heard of.
 TURN_SECONDS = 0.1
 AT_ONCE = 8
-"""Of each line: if there is nothing for those in front, there is nothing for those behind."""
+"""Of each line: where there is nothing for those in front, there is rarely anything for those behind."""
+EVERYBODY = 10
+"""Each so many turns all are asked, as a small call may fit where the large ones before it do not."""
 MOST_WAITING = 256
 
 
@@ -19,6 +21,7 @@ class Turns:
         self._lines: dict[Hashable, list[tuple[int, asyncio.Future[None]]]] = {}
         self._tickets = count()
         self._is_called = False
+        self._turns = count(1)
 
     @property
     def is_full(self) -> bool:
@@ -41,14 +44,15 @@ class Turns:
 
     def _call(self) -> None:
         self._is_called = False
+        most = MOST_WAITING if next(self._turns) % EVERYBODY == 0 else AT_ONCE
         for line, places in list(self._lines.items()):
             # Whoever has lost its patience has left its place.
             waiting = [place for place in places if not place[1].done()]
             # Tasks are woken in the order in which their futures are resolved.
-            for _, turn in waiting[:AT_ONCE]:
+            for _, turn in waiting[:most]:
                 turn.set_result(None)
-            if len(waiting) > AT_ONCE:
-                self._lines[line] = waiting[AT_ONCE:]
+            if len(waiting) > most:
+                self._lines[line] = waiting[most:]
             else:
                 del self._lines[line]
         if self._lines:

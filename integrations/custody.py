@@ -1,17 +1,21 @@
 """Where the credential of a call comes from: the vault, or what a reference points to."""
 
 import os
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
-from integrations.vault import Binding, MasterKey, MasterKeyMissing, StoredCredential, VaultError, unseal
+from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, StoredCredential, VaultError, unseal
 
 REFERENCE_SCHEMES = ("vault://", "env://", "file://")
 # A tenant names its references, so they reach only what the operator set aside for that.
 REFERENCE_VARIABLE_PREFIX = "CUSTOMHOUSE_CREDENTIAL_"
+
+
+_opened: "WeakKeyDictionary[StoredCredential, str]" = WeakKeyDictionary()
 
 
 class BadReference(VaultError):
@@ -30,15 +34,16 @@ def master_key() -> MasterKey:
 def open_credential(stored: StoredCredential) -> str:
     """The plain credential. Raises `VaultError`; the message names no secret."""
     if stored.sealed is not None:
-        return _unsealed(stored)
+        return _unsealed(stored, stored.sealed)
     return resolve(stored.reference)
 
 
-@lru_cache(maxsize=1024)
-def _unsealed(stored: StoredCredential) -> str:
-    """Opened once for each time that it was read: as long as nothing changes, the snapshot is the same object."""
-    assert stored.sealed is not None, "what is not sealed is referenced"
-    return unseal(stored.sealed, binding=stored.binding, master=master_key())
+def _unsealed(stored: StoredCredential, sealed: Sealed) -> str:
+    """Opened once for as long as its snapshot lives."""
+    plain = _opened.get(stored)
+    if plain is None:
+        plain = _opened[stored] = unseal(sealed, binding=stored.binding, master=master_key())
+    return plain
 
 
 def check_reference(reference: str) -> None:

@@ -86,7 +86,7 @@ class Sealed:
     master_key_id: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class StoredCredential:
     """A credential as a process keeps it in memory: sealed or referenced, never plain. Equal to itself only."""
 
