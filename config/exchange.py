@@ -24,9 +24,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 NAMES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {status: f"HTTP/1.1 {status} {NAMES.get(status, '')}\r\n".encode() for status in range(100, 600)}
 NO_CONTENT, NOT_MODIFIED = 204, 304
-FRAMING = re.compile(
-    rb"^(connection|transfer-encoding|content-length):[ \t]*(.*?)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE
-)
+# It begins with the end of the line before, which is found faster than the beginning of a line.
+FRAMING = re.compile(rb"\r\n(connection|transfer-encoding|content-length):[ \t]*(.*?)[ \t]*(?=\r\n)", re.IGNORECASE)
 FAILED = b"Internal Server Error"
 
 
@@ -156,11 +155,11 @@ class Exchange:
         if self.has_begun:
             raise RuntimeError("an answer begins once")
         lines = [b"%b: %b\r\n" % header for header in (*self._connection.server_state.default_headers, *headers)]
-        head = b"".join(lines)
+        head = STATUS_LINES[status] + b"".join(lines)
         # A line break inside a value would end the head where its author wants.
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
             raise RuntimeError("a header cannot be sent")
-        self._head = STATUS_LINES[status] + self._framed(status, head) + b"\r\n"
+        self._head = self._framed(status, head) + b"\r\n"
         self.has_begun, self._wants_continue = True, False
         # It waits for the beginning of the body only until the loop has run what is ready, so that both leave at once.
         self._connection.loop.call_soon(self._flush)
@@ -168,14 +167,15 @@ class Exchange:
     def _framed(self, status: int, head: bytes) -> bytes:
         """The headers, those of framing being ours to say. Raises `RuntimeError` for a length that is none."""
         lengths = set()
-        for name, value in FRAMING.findall(head):
+        if found := FRAMING.findall(head):
+            head = FRAMING.sub(b"", head)
+        for name, value in found:
             if name.lower() == b"content-length":
                 lengths.add(value)
             elif name.lower() == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
         if len(lengths) > 1 or not all(map(bytes.isdigit, lengths)):
             raise RuntimeError("the answer names no length that could be kept")
-        head = FRAMING.sub(b"", head)
         length = int(lengths.pop()) if lengths else None
         if self._wants_continue and not self.is_whole:
             # Whether its client sends the body all the same is unknown, and so is where its next request begins.

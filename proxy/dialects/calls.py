@@ -39,6 +39,8 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     speed: str | None = None
     inference_geo: str | None = None
+    addable: frozenset[str] = frozenset()
+    """Of the fields that the gateway may add, those that the request names itself."""
     inject_usage: bool = False
     """The stream reports usage only if the gateway asks for it, as the client did not."""
 
@@ -61,6 +63,7 @@ _NAMES: dict[str, frozenset[str]] = {
 }
 # OpenRouter takes both on every wire: tools with fees, and other models to answer at their own price.
 _ROUTED = ("plugins", "models")
+_ADDABLE = frozenset({"stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"})
 _REFUSED = {
     "chat.completions": ("web_search_options", "search_parameters", *_ROUTED),
     # A stored prompt may bring tools of its own.
@@ -135,6 +138,7 @@ def read_request(endpoint: Endpoint, body: bytes) -> CallRequest:
         service_tier=text(asked, "service_tier") if endpoint.generates else None,
         speed=text(asked, "speed") if endpoint.name == "messages" else None,
         inference_geo=text(asked, "inference_geo") if endpoint.name == "messages" else None,
+        addable=_ADDABLE & asked.keys(),
         inject_usage=stream and not endpoint.reports_stream_usage and not _asks_for_usage(asked),
     )
 

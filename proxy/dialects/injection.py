@@ -32,8 +32,7 @@ def prepare_body(
         removed.update(endpoint.cap_aliases)
     if not added:
         return body
-    # A name that occurs nowhere needs no look at the structure; an escaped one cannot be seen this way.
-    if b"\\u" not in body and not any(b'"%b"' % name.encode() in body for name in removed | added.keys()):
+    if request.addable.isdisjoint(removed) and request.addable.isdisjoint(added):
         start = body.index(b"{") + 1
         return b"%b%b,%b" % (body[:start], _encode(added)[1:-1], body[start:])
     return _rebuilt(body, added, removed)
