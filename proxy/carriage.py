@@ -218,7 +218,8 @@ class Carriage:
     async def _pass_on(self, out: bytes) -> None:
         if not out or self.client_left:
             return
-        await self._start(self.ending.status or 0)
+        if not self.started:
+            await self._start(self.ending.status or 0)
         await self.send({"type": "http.response.body", "body": out, "more_body": True})
 
     async def _finish(self, rest: bytes) -> None:

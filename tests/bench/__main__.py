@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from tests.bench.cells import CELLS, Result, Target, measure
+from tests.bench.cells import CELLS, Result, Target, measure, together
 from tests.bench.gateway import Books, books, environment_for, own_database, serving, set_up
 from tests.bench.mock import Mock
 from tests.bench.peers import PEERS
 from tests.bench.processes import BenchError, check_tools, prefer
-from tests.bench.report import keep, show
+from tests.bench.report import YARDSTICK_CELL, keep, show
+from tests.bench.yardstick import bare_relay
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,16 +48,29 @@ def run(given: argparse.Namespace) -> None:
         def measured(target: Target, chosen: Sequence[str]) -> Result:
             return measure(target, chosen, mock_pid=mock.pid, runs=runs, seconds=seconds)
 
+        relayed_calls = 0
+
+        def by_yardstick() -> Result:
+            nonlocal relayed_calls
+            begun = mock.calls()
+            with bare_relay(mock) as target:
+                result = measured(target, [YARDSTICK_CELL])
+            relayed_calls += mock.calls() - begun
+            return result
+
         bare = measured(Target("mock alone", f"{mock.url}/v1/chat/completions"), cells)
         if not given.bare:
             before = mock.calls()
             with own_database() as database:
                 environment = environment_for(database, mock)
                 made = set_up(environment, mock)
+                relayed = [by_yardstick()]
                 for workers, chosen in ((1, cells), (2, ["n64"])):
                     with serving(environment, made, database, workers=workers) as target:
                         results.append(measured(target, chosen))
-                written = books(database, made, mock, before=before)
+                    relayed.append(by_yardstick())
+                results.append(together(relayed))
+                written = books(database, made, mock, before=before + relayed_calls)
                 settings = database.settings
         for peer in PEERS if given.peers else ():
             with peer(mock) as target:

@@ -79,6 +79,15 @@ class Result:
         return median(known) if known else None
 
 
+def together(results: Sequence[Result]) -> Result:
+    """Several measurements of the same target as one."""
+    cells: dict[str, list[Run]] = {}
+    for result in results:
+        for cell, runs in result.cells.items():
+            cells.setdefault(cell, []).extend(runs)
+    return Result(results[0].target, cells)
+
+
 def measure(target: Target, cells: Sequence[str], *, mock_pid: int, runs: int, seconds: float) -> Result:
     """Run all cells against a target, after a short warm-up."""
     idle = machine.pss_mb(machine.tree(target.pid)) if target.pid else None

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tests.bench import machine
+from tests.bench import machine, yardstick
 from tests.bench.cells import Result
 from tests.bench.gateway import Books
 from tests.bench.processes import OUTPUT
 
 TIMES_LITELLM = 20
+YARDSTICK_CELL = "n64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +168,11 @@ def figures(bare: Result, results: Sequence[Result]) -> list[Figure]:
     added = partial(_added, bare, one)
     cpu = one.get("n64", "gateway_cpu")
     doubled = two.get("n64", "gateway_cpu") if two else None
+    relay = named[yardstick.NAME].get(YARDSTICK_CELL, "gateway_cpu") if yardstick.NAME in named else None
+    at_reference = cpu * yardstick.REFERENCE_MICROSECONDS / relay if cpu and relay else None
     found = [
         Figure("CPU per call, 64 clients", cpu, 400, 250, "µs"),
+        Figure("the same at the speed of the reference machine", at_reference, 400, 250, "µs"),
         Figure("calls/s per core, 64 clients", one.get("n64", "per_second"), 2500, 4000, "", more_is_better=True),
         Figure("added latency p50, 1 client", added("n1", "p50"), 2, 1.3, "ms"),
         Figure("added latency p99, 1 client", added("n1", "p99"), 6, 3, "ms"),
