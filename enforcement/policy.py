@@ -92,6 +92,9 @@ def _refusal(standings: Sequence[Standing], bound: Bound, now: datetime) -> tupl
             asked = 1
         else:
             continue
+        if asked <= standing.left:
+            # Nearly every limit, at nearly every call.
+            continue
         code = _hit(standing, asked)
         if code is not None and (first is None or LADDER[code] < LADDER[first[0]]):
             first = code, standing, bound.of(metric) or 0
@@ -136,7 +139,6 @@ def _warnings(standings: Sequence[Standing]) -> tuple[Reason, ...]:
         used = standing.held if limit.metric == "concurrency" else standing.spent
         lowest = min(limit.warn_percents) if limit.warn_percents else WARN_PERCENTS[0]
         if used * 100 < limit.amount * lowest:
-            # Nearly every limit, at nearly every call.
             continue
         code, usual = _warning_of(limit.metric, limit.period)
         percents = [*(limit.warn_percents or usual), *((100,) if limit.mode == "soft" else ())]

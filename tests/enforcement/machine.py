@@ -98,6 +98,7 @@ class Stage:
             cursor.execute("SET synchronous_commit = off")
         self.other: ThreadPoolExecutor = stack.enter_context(ThreadPoolExecutor(1))
         self.steps = 0
+        self.failure: Exception | None = None
         self.numbers = count()
         self._lines = [self.connect(), self.connect()]
 
@@ -331,8 +332,10 @@ class LedgerMachine(RuleBasedStateMachine):
         """In the end everybody is gone, nothing is held, and ledger and evidence agree."""
         for worker in self.workers:
             self._unlock(worker)
-        if sys.exc_info()[0] is not None:
+        failure = sys.exc_info()[1]
+        if failure is not None:
             # What has failed already is not to be told in other words.
+            self._keep(failure)
             return
         try:
             self.workers = [self._worker(self.stage.lines()[0])]
@@ -340,11 +343,19 @@ class LedgerMachine(RuleBasedStateMachine):
             self.counts_as_the_model_does()
             assert not self.model.open()
             assert list(check(self.stage.watcher, self.tenant.pk, self.stage.clock.now())) == []
+        except BaseException as error:
+            self._keep(error)
+            raise
         finally:
             for worker in self.workers:
                 self._unlock(worker)
 
     # How it is done
+
+    def _keep(self, failure: BaseException) -> None:
+        """Remember what failed: where the second try of it ends differently, Hypothesis speaks of that alone."""
+        if isinstance(failure, Exception) and self.stage.failure is None:
+            self.stage.failure = failure
 
     def _skip(self) -> None:
         """There is nothing that this could happen to. As a precondition it would depend on the time of day."""

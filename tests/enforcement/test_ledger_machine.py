@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from enforcement import admission, locks
@@ -36,7 +37,12 @@ def run(stage: Stage, number: int, *, steps: int) -> None:
     """So many steps, in many lives of a ledger, from this seed."""
     while stage.steps < steps:
         print(f"seed {number}")  # noqa: T201 - shown where the test fails
-        run_state_machine_as_test(seed(number)(machine_on(stage)), settings=SETTINGS)
+        try:
+            run_state_machine_as_test(seed(number)(machine_on(stage)), settings=SETTINGS)
+        except Flaky:
+            if stage.failure is not None:
+                raise stage.failure from None
+            raise
         number += 1
 
 
