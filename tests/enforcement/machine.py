@@ -91,6 +91,7 @@ class Stage:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self._made: list[psycopg.Connection[Any]] = []
         self.watcher = self.connect()
         self.clock: StoreClock = stack.enter_context(store_clock(self.watcher))
         self.presence = self.connect()
@@ -102,6 +103,14 @@ class Stage:
         self.numbers = count()
         self._lines = [self.connect(), self.connect()]
 
+    def leave(self) -> None:
+        """Close what the workers of one life leave behind; a server has room for so many sessions only."""
+        kept = [self.watcher, self.presence, *self._lines]
+        for connection in self._made:
+            if not any(connection is one for one in kept):
+                connection.close()
+        self._made = kept
+
     def lines(self) -> list[psycopg.Connection[Any]]:
         """A connection for each of two workers, made again where it broke."""
         self._lines = [self.connect() if line.closed else line for line in self._lines]
@@ -109,6 +118,7 @@ class Stage:
 
     def connect(self) -> psycopg.Connection[Any]:
         connection = self._stack.enter_context(connect(database_url(), "admit"))
+        self._made.append(connection)
         connection.execute(SESSION)
         if hasattr(self, "clock"):
             self.clock.show(connection)
@@ -330,6 +340,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end everybody is gone, nothing is held, and ledger and evidence agree."""
+        try:
+            self._end()
+        finally:
+            self.stage.leave()
+
+    # How it is done
+
+    def _end(self) -> None:
         for worker in self.workers:
             self._unlock(worker)
         failure = sys.exc_info()[1]
@@ -349,8 +367,6 @@ class LedgerMachine(RuleBasedStateMachine):
         finally:
             for worker in self.workers:
                 self._unlock(worker)
-
-    # How it is done
 
     def _keep(self, failure: BaseException) -> None:
         """Remember what failed: where the second try of it ends differently, Hypothesis speaks of that alone."""

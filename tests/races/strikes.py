@@ -14,6 +14,10 @@ async def pause() -> None:
     await asyncio.sleep(POLL_SECONDS)
 
 
+class NobodyCame(AssertionError):
+    """No worker came by a point."""
+
+
 class Strikes:
     """The folder through which a server's workers are told where to die or to stop."""
 
@@ -42,11 +46,23 @@ class Strikes:
         for path in self.folder.glob(f"{point}.*"):
             path.unlink()
 
-    async def strike(self, point: str, how: str = "kill", *, nudge: Callable[[], Awaitable[object]] = pause) -> int:
-        """Order a fault and wait until a worker was struck; its process id. `nudge` makes workers come by."""
+    async def strike(
+        self,
+        point: str,
+        how: str = "kill",
+        *,
+        nudge: Callable[[], Awaitable[object]] = pause,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> int:
+        """Order a fault and wait until a worker was struck; its process id. `nudge` makes workers come by.
+
+        Raises `NobodyCame` after so many seconds; then the order does not stand any more.
+        """
         self.order(point, how)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while (pid := self.struck(point)) is None:
-            assert time.monotonic() < deadline, f"no worker came by {point}"
+            if time.monotonic() > deadline:
+                (self.folder / point).unlink(missing_ok=True)
+                raise NobodyCame(point)
             await nudge()
         return pid
