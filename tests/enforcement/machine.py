@@ -1,19 +1,13 @@
 """The ledger as a state machine: whatever happens to it in whatever order, it counts as the model does."""
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from random import Random
-from threading import get_ident
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from django.db import connection as django_connection
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
@@ -21,12 +15,9 @@ from msgspec.structs import replace
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from accounts.services import create_tenant
-from enforcement import faults
-from enforcement.admission import Admissions, Outcome
+from enforcement.admission import Outcome
 from enforcement.demand import Demand
 from enforcement.entries import Admission, Asking, Settlement, Stale
-from enforcement.lanes import connect
-from enforcement.presence import LOCK_CLASS
 from enforcement.reconciliation import check
 from enforcement.settlement import settle
 from enforcement.sweeper import release, sweep
@@ -35,17 +26,11 @@ from integrations.limit_services import set_limit
 from integrations.models import GatewayKey
 from integrations.snapshot import LimitSnapshot
 from integrations.snapshot_store import load_tenant
-from tests.enforcement.ledgers import asking, database_url, settlement
+from tests.enforcement.ledgers import asking, settlement
 from tests.enforcement.model import Model
-from tests.enforcement.store_clock import StoreClock, store_clock
+from tests.enforcement.stage import RESERVATION_SECONDS, Lost, Stage, Worker, at_points, losing
 
-RESERVATION_SECONDS = 600
 NOON = datetime(2028, 2, 28, 12, tzinfo=UTC)
-# Nothing here is to wait for a disk, or to be ended because a test's machine is slow.
-SESSION = (
-    "SET synchronous_commit = off; SET lock_timeout = '30s'; SET statement_timeout = '60s'; "
-    "SET idle_in_transaction_session_timeout = 0"
-)
 # Metric, period, whether of one key alone, and amounts of which some do not go far.
 KINDS: Sequence[tuple[str, str, bool, Sequence[int]]] = (
     ("cost", "day", False, (3_000, 9_000, 30_000)),
@@ -66,63 +51,7 @@ SELECT
     (SELECT count(*) FROM cus_llm_usage WHERE tenant_id = %(tenant_id)s),
     (SELECT count(*) FROM cus_enforcement_decisions WHERE tenant_id = %(tenant_id)s)
 """
-IS_BLOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
 CHOICE = st.integers(0, 2**32)
-
-
-class Lost(psycopg.OperationalError):
-    """The connection to the store was lost."""
-
-
-@dataclass(slots=True)
-class Worker:
-    """A process that admits, as far as the ledger is concerned."""
-
-    id: int
-    admissions: Admissions
-
-    @property
-    def connection(self) -> psycopg.Connection[Any]:
-        return self.admissions.connection
-
-
-class Stage:
-    """What all machines of a test share: the store, its clock, and a second thread."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._made: list[psycopg.Connection[Any]] = []
-        self.watcher = self.connect()
-        self.clock: StoreClock = stack.enter_context(store_clock(self.watcher))
-        self.presence = self.connect()
-        with django_connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit = off")
-        self.other: ThreadPoolExecutor = stack.enter_context(ThreadPoolExecutor(1))
-        self.steps = 0
-        self.failure: Exception | None = None
-        self.numbers = count()
-        self._lines = [self.connect(), self.connect()]
-
-    def leave(self) -> None:
-        """Close what the workers of one life leave behind; a server has room for so many sessions only."""
-        kept = [self.watcher, self.presence, *self._lines]
-        for connection in self._made:
-            if not any(connection is one for one in kept):
-                connection.close()
-        self._made = kept
-
-    def lines(self) -> list[psycopg.Connection[Any]]:
-        """A connection for each of two workers, made again where it broke."""
-        self._lines = [self.connect() if line.closed else line for line in self._lines]
-        return self._lines
-
-    def connect(self) -> psycopg.Connection[Any]:
-        connection = self._stack.enter_context(connect(database_url(), "admit"))
-        self._made.append(connection)
-        connection.execute(SESSION)
-        if hasattr(self, "clock"):
-            self.clock.show(connection)
-        return connection
 
 
 def machine_on(stage: Stage) -> type[RuleBasedStateMachine]:
@@ -148,7 +77,7 @@ class LedgerMachine(RuleBasedStateMachine):
         name = f"machine-{next(stage.numbers)}"
         self.tenant: Tenant = create_tenant(name=name, slug=name)
         self.keys: list[GatewayKey] = [create_key(tenant=self.tenant, name=key)[0] for key in ("one", "two")]
-        self.workers = [self._worker(connection) for connection in stage.lines()]
+        self.workers = [self.stage.hire(connection) for connection in stage.lines()]
         self.limits: tuple[LimitSnapshot, ...] = ()
         stage.clock.set_to(NOON)
         self._change_limit(Random(0), KINDS[0])
@@ -180,9 +109,9 @@ class LedgerMachine(RuleBasedStateMachine):
             if point == "after_admit_locks" and not started:
                 work = (lambda: self._settled(two, ending)) if ending else (lambda: self._asked(two, second))
                 started.append(self.stage.other.submit(work))
-                self._wait(started[0], two)
+                self.stage.wait_for(started[0], two)
 
-        outcomes = self._at_points(meanwhile, lambda: self._asked(one, first))
+        outcomes = at_points(meanwhile, lambda: self._asked(one, first))
         self._count(one, first, outcomes)
         rest = started[0].result(60)
         if ending:
@@ -234,9 +163,9 @@ class LedgerMachine(RuleBasedStateMachine):
         worker, calls = chance.choice(self.workers), [self._asking(chance) for _ in range(chance.randint(1, 3))]
         worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
         try:
-            outcomes = self._at_points(self._losing(chance, worker, point), lambda: self._asked(worker, calls))
+            outcomes = at_points(losing(chance, worker, point), lambda: self._asked(worker, calls))
         except Lost:
-            self._reconnect(worker)
+            self.stage.reconnect(worker)
         else:
             # Everything was sent back before the point was reached.
             self._count(worker, calls, outcomes)
@@ -263,9 +192,9 @@ class LedgerMachine(RuleBasedStateMachine):
         worker = chance.choice(self.workers)
         endings = [self._ending(chance, chance.choice(self.model.open()))]
         try:
-            self._at_points(self._losing(chance, worker, point), lambda: self._settled(worker, endings))
+            at_points(losing(chance, worker, point), lambda: self._settled(worker, endings))
         except Lost:
-            self._reconnect(worker)
+            self.stage.reconnect(worker)
             self._settled(worker, endings)
         self._count_endings(endings)
 
@@ -274,8 +203,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker dies with everything that it knows; another one takes its place."""
         place = Random(choice).randrange(2)
         dead = self.workers[place]
-        self._unlock(dead)
-        self.workers[place] = self._worker(dead.connection)
+        self.stage.dismiss(dead)
+        self.workers[place] = self.stage.hire(dead.connection)
 
     @rule(choice=CHOICE)
     def sweep(self, choice: int) -> None:
@@ -349,14 +278,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _end(self) -> None:
         for worker in self.workers:
-            self._unlock(worker)
+            self.stage.dismiss(worker)
         failure = sys.exc_info()[1]
         if failure is not None:
             # What has failed already is not to be told in other words.
             self._keep(failure)
             return
         try:
-            self.workers = [self._worker(self.stage.lines()[0])]
+            self.workers = [self.stage.hire(self.stage.lines()[0])]
             self.sweep(0)
             self.counts_as_the_model_does()
             assert not self.model.open()
@@ -366,7 +295,7 @@ class LedgerMachine(RuleBasedStateMachine):
             raise
         finally:
             for worker in self.workers:
-                self._unlock(worker)
+                self.stage.dismiss(worker)
 
     def _keep(self, failure: BaseException) -> None:
         """Remember what failed: where the second try of it ends differently, Hypothesis speaks of that alone."""
@@ -473,51 +402,3 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.template = asking(self.tenant)
         self.limits = load_tenant(self.tenant.pk).limits
-
-    def _worker(self, connection: psycopg.Connection[Any] | None = None) -> Worker:
-        row = self.stage.presence.execute(
-            "INSERT INTO cus_workers (started_at) VALUES (clock_timestamp()) RETURNING id"
-        ).fetchone()
-        assert row is not None
-        self.stage.presence.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, row[0]])
-        return Worker(row[0], self._admissions(connection or self.stage.connect()))
-
-    @staticmethod
-    def _admissions(connection: psycopg.Connection[Any]) -> Admissions:
-        return Admissions(connection, reservation_seconds=RESERVATION_SECONDS)
-
-    def _reconnect(self, worker: Worker) -> None:
-        connection = worker.connection
-        worker.admissions = self._admissions(self.stage.connect() if connection.closed else connection)
-
-    def _unlock(self, worker: Worker) -> None:
-        self.stage.presence.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, worker.id])
-
-    @staticmethod
-    def _losing(chance: Random, worker: Worker, name: str) -> Callable[[str], None]:
-        def point(passed: str) -> None:
-            if passed == name:
-                # A connection costs as much as ten steps; rolled back is what a lost one leaves, too.
-                if chance.random() < 0.1:
-                    worker.connection.close()
-                raise Lost("the connection was lost")
-
-        return point
-
-    @staticmethod
-    def _at_points(point: Callable[[str], None], work: Callable[[], Any]) -> Any:
-        """Do the work, and what is to happen at the named points of this thread."""
-        us, before = get_ident(), faults.point
-        faults.point = lambda name: point(name) if get_ident() == us else None
-        try:
-            return work()
-        finally:
-            faults.point = before
-
-    def _wait(self, started: "Future[Any]", worker: Worker) -> None:
-        """Until it is over, or waits for the locks of others."""
-        pid = worker.connection.info.backend_pid
-        while not started.done():
-            row = self.stage.watcher.execute(IS_BLOCKED, [pid]).fetchone()
-            if row is not None and row[0]:
-                return

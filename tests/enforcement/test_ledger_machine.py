@@ -11,7 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from enforcement import admission, locks
 from enforcement.wire import Statement
-from tests.enforcement.machine import Stage, machine_on
+from tests.enforcement.machine import machine_on
+from tests.enforcement.stage import Stage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
