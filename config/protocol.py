@@ -1,6 +1,6 @@
 """Our end of a client's connection: HTTP/1.1 over llhttp, with bounds on what a client sends and on how long it takes.
 
-uvicorn's server runs it in place of its own, which costs twice as much for each call.
+uvicorn's server runs it in place of its own protocol, which costs more for each call and has fewer bounds.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ import msgspec
 
 from proxy.dialects.bodies import BodyError, flag, read_object, text, whole
 from proxy.dialects.content import Content, look_at
-from proxy.dialects.endpoints import Dialect, Endpoint
+from proxy.dialects.endpoints import CAP_FIELDS, Dialect, Endpoint
 from proxy.dialects.tools import hosted_tool, server_tool, typed_tools
 
 
@@ -63,7 +63,7 @@ _NAMES: dict[str, frozenset[str]] = {
 }
 # OpenRouter takes both on every wire: tools with fees, and other models to answer at their own price.
 _ROUTED = ("plugins", "models")
-_ADDABLE = frozenset({"stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"})
+_ADDABLE = CAP_FIELDS | {"stream_options"}
 _REFUSED = {
     "chat.completions": ("web_search_options", "search_parameters", *_ROUTED),
     # A stored prompt may bring tools of its own.

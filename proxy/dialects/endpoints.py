@@ -86,6 +86,10 @@ _ANTHROPIC_POST = {
         generates=False,
     ),
 }
+CAP_FIELDS = frozenset(
+    name for post in (_OPENAI_POST, _ANTHROPIC_POST) for endpoint in post.values() for name in endpoint.cap_aliases
+)
+"""Every request field that caps the output, on any wire."""
 _POST = {Dialect.OPENAI: _OPENAI_POST, Dialect.ANTHROPIC: _ANTHROPIC_POST}
 _DIALECTS: dict[str, tuple[Dialect, ...]] = {
     "openai": (Dialect.OPENAI,),

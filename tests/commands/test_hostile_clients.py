@@ -13,8 +13,7 @@ import pytest
 
 from config import protocol
 from config.protocol import MOST_HEAD_BYTES, MOST_WAITING
-from tests.commands.listening import served
-from tests.commands.test_exchange import GET, LAST, bodies, echo, exchanged
+from tests.commands.listening import GET, LAST, bodies, echo, exchanged, served
 
 UPGRADE = b"POST /1 HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
 CHUNKED = b"POST /1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
