@@ -3,6 +3,7 @@
 Workers import this module before Django is set up, so it knows no models.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -73,8 +75,10 @@ class Supervisor(Multiprocess):
     the listening socket, so that no connection is refused.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], cpus: Sequence[int] = ()) -> None:
+        """Each worker is kept to one of `cpus`, if there are any; then there must be one for each."""
         super().__init__(config, sockets)
+        self._cpus = cpus
         self._outdated: list[Process] = []
         self._coming: tuple[Process, float] | None = None
         """A worker on its way to replace the first of the outdated ones, and until when it must be ready."""
@@ -87,6 +91,7 @@ class Supervisor(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
+        self._keep_to_cpus()
         self._write_down()
 
     def handle_hup(self) -> None:
@@ -100,6 +105,7 @@ class Supervisor(Multiprocess):
         for pid in before - now:
             self._is_gone(pid)
         if before != now:
+            self._keep_to_cpus()
             self._write_down()
         self._see_out()
         if not self._leaving and not self.should_exit.is_set():
@@ -134,6 +140,7 @@ class Supervisor(Multiprocess):
             old = self._outdated.pop(0)
             self.processes[self.processes.index(old)] = new
             self._coming = None
+            self._keep_to_cpus()
             self._leaving.append(old)
             old.terminate()
             self._write_down()
@@ -148,6 +155,11 @@ class Supervisor(Multiprocess):
             process.join()
             self._leaving.remove(process)
             self._is_gone(process.pid)
+
+    def _keep_to_cpus(self) -> None:
+        for process, cpu in zip(self.processes, self._cpus, strict=False):
+            if process.pid is not None:
+                keep_to_cpu(process.pid, cpu)
 
     @staticmethod
     def _is_gone(pid: int | None) -> None:
@@ -177,6 +189,21 @@ def listen(host: str, port: int) -> socket.socket:
         raise PortUnusable(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from error
 
 
+def usable_cpus() -> list[int]:
+    """The CPUs that this process may use, where the system says."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def keep_to_cpu(pid: int, cpu: int) -> None:
+    """Keep a process to one CPU, with its threads and those that they will start.
+
+    A worker's threads take turns under one lock: on several CPUs each turn costs the wake-up of another one.
+    """
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), {cpu})
+
+
 def allow_open_files() -> None:
     """Let this process and its children open as many files as the system permits at all.
 
@@ -187,8 +214,11 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(listener: socket.socket, *, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT, then let the calls in flight end. Raises `NotStarted`."""
+def run(listener: socket.socket, *, workers: int, cpus: Sequence[int] = ()) -> None:
+    """Serve until SIGTERM or SIGINT, then let the calls in flight end; each worker on its own of `cpus`, if given.
+
+    Raises `NotStarted`.
+    """
     config = WorkerConfig(
         "config.asgi:application",
         loop="uvloop",
@@ -211,11 +241,13 @@ def run(listener: socket.socket, *, workers: int) -> None:
     allow_open_files()
     if workers > 1:
         config.supervisor = os.getpid()
-        supervisor = Supervisor(config, sockets=[listener])
+        supervisor = Supervisor(config, [listener], cpus)
         supervisor.run()
         if supervisor.gave_up:
             raise NotStarted(NotStarted.__doc__)
         return
+    for cpu in cpus:
+        keep_to_cpu(os.getpid(), cpu)
     # uvicorn raises the signal again after the drain: end normally, so that what was started is stopped.
     signal.signal(signal.SIGTERM, _end)
     server = uvicorn.Server(config)

@@ -97,6 +97,20 @@ class Place:
     slides: bool
 
 
+Latecomers = Callable[[Callable[[Asking], bool]], Sequence[Asking]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that share a transaction, and where their limits are counted, by the identity of a limit's snapshot."""
+
+    askings: list[Asking]
+    places: dict[int, Place]
+    latecomers: Latecomers
+    """Gives those of the waiting calls that fit, each once."""
+    guess: datetime
+
+
 class Made(msgspec.Struct, frozen=True):
     """A decision of this transaction, on its way to its rows."""
 
@@ -130,16 +144,20 @@ class Admissions:
         now: datetime,
         may_be_lifted: Callable[[set[int]], bool],
         patient: Collection[UUID] = (),
+        latecomers: Latecomers = lambda fits: [],
     ) -> list[Outcome]:
-        """Decide over `askings` in one transaction, in order.
+        """Decide over `askings` in one transaction, in order, and after them over the `latecomers`.
+
+        These are asked for when the locks are there, which may have been waited for: whoever waits for nothing but
+        the same locks need not wait for another transaction.
 
         `now` is the process's clock and only guesses which windows to lock; decisions go by the store's clock.
         Where a limit refuses a call and `may_be_lifted` says of its windows that settlements are pending, raises
         `Refusable` and leaves nothing behind. A call in `patient` that only calls in flight refuse is `Held`.
         """
         guess = now + self.clock_ahead
-        places = self._places_of(askings, guess)
-        transact = partial(self._decide_and_write, askings, places, worker_id, may_be_lifted, patient)
+        batch = Batch([*askings], self._places_of(askings, guess), latecomers, guess)
+        transact = partial(self._decide_and_write, batch, worker_id, may_be_lifted, patient)
         outcomes, clock = locks.patiently(self.connection, transact)
         self.clock_ahead = clock - now
         return outcomes
@@ -159,19 +177,20 @@ class Admissions:
 
     def _decide_and_write(
         self,
-        askings: Sequence[Asking],
-        places: Mapping[int, Place],
+        batch: Batch,
         worker_id: int,
         may_be_lifted: Callable[[set[int]], bool],
         patient: Collection[UUID],
     ) -> tuple[list[Outcome], datetime]:
-        locked, versions, now = self._lock(places.values(), askings)
+        places = batch.places
+        locked, versions, now = self._lock(places.values(), batch.askings)
         faults.point("after_admit_locks")
+        batch.askings.extend(batch.latecomers(partial(self._fits, batch, locked, versions)))
         ended = {key for key, place in places.items() if not place.span.holds(now)}
         outcomes: list[Outcome] = []
         made: list[Made] = []
         refusable: set[int] = set()
-        for asking in askings:
+        for asking in batch.askings:
             version = versions.get(asking.tenant_id, 0)
             keys = [id(limit) for limit in asking.limits]
             # A window that ended between guess and lock is a configuration of the past, too.
@@ -191,6 +210,22 @@ class Admissions:
             raise Refusable(refusable)
         self._write(made, locked, worker_id, now)
         return outcomes, now
+
+    def _fits(self, batch: Batch, locked: Mapping[int, Window], versions: Mapping[UUID, int], asking: Asking) -> bool:
+        """Whether a call can be decided with what is locked and read; then its limits have their places."""
+        if versions.get(asking.tenant_id) != asking.config_version:
+            return False
+        added: dict[int, Place] = {}
+        for limit in asking.limits:
+            if id(limit) in batch.places:
+                continue
+            span = self.windows.span_of(limit, asking.calendar, batch.guess)
+            window_id = self.windows.known(span)
+            if window_id is None or window_id not in locked:
+                return False
+            added[id(limit)] = Place(span, window_id, slides(limit))
+        batch.places.update(added)
+        return True
 
     def _lock(
         self, places: Collection[Place], askings: Sequence[Asking]

@@ -36,7 +36,8 @@ def connect(url: str, name: str) -> psycopg.Connection[Any]:
 class Lane(Generic[Item]):
     """A queue and the thread that works it off in batches.
 
-    `work` gets a batch and must not raise for what it can answer itself; what it raises goes to `failed`.
+    `work` gets a batch, which only `join` makes longer. It must not raise for what it can answer itself; what it
+    raises goes to `failed`.
     """
 
     def __init__(
@@ -87,6 +88,16 @@ class Lane(Generic[Item]):
             if claimed:
                 self._queue = deque(item for item in self._queue if not wanted(item))
         return claimed
+
+    def join(self, wanted: Callable[[Item], bool]) -> list[Item]:
+        """Let matching items of the queue join the batch that runs; for its own work, whose list grows by them."""
+        with self._changed:
+            joining = [item for item in self._queue if wanted(item)][: LARGEST_BATCH - len(self._busy)]
+            if joining:
+                joined = set(map(id, joining))
+                self._queue = deque(item for item in self._queue if id(item) not in joined)
+                self._busy.extend(joining)
+        return joining
 
     def overdue(self, seconds: float) -> list[Item]:
         """Everything running or queued, if for so long nothing has succeeded; else nothing."""

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -77,6 +78,9 @@ class Pending(msgspec.Struct, frozen=True):
     answer: Answer
     is_patient: bool = False
     """It asks again before it takes what calls in flight hold for an answer."""
+
+
+Join = Callable[[Callable[[Pending], bool]], list[Pending]]
 
 
 class Ledger:
@@ -211,6 +215,10 @@ class Ledger:
         self._settle_line.close()
 
     def _admit(self, batch: list[Pending]) -> None:
+        """Decide over a batch of the lane, and over whoever comes while its locks are waited for."""
+        self._admit_with(batch, self._admit_lane.join)
+
+    def _admit_with(self, batch: list[Pending], join: Join) -> None:
         worker_id = self._presence.worker_id
         if worker_id is None:
             raise LedgerUnavailable
@@ -218,7 +226,7 @@ class Ledger:
         if self._admissions is None or self._admissions.connection is not connection:
             self._admissions = Admissions(connection, reservation_seconds=self._settings.reservation_seconds)
         try:
-            outcomes = self._decide(self._admissions, batch, worker_id)
+            outcomes = self._decide(self._admissions, batch, join, worker_id)
         except RETRIED:
             raise
         except Exception:
@@ -227,7 +235,7 @@ class Ledger:
             # One call that cannot be decided must not refuse its neighbours.
             for pending in batch:
                 try:
-                    self._admit([pending])
+                    self._admit_with([pending], _nobody)
                 except Exception as error:  # noqa: BLE001 - each caller gets its own answer
                     self._not_admitted([pending], error)
             return
@@ -248,19 +256,28 @@ class Ledger:
                 return
             self._sweeper.disown([asking.call_id])
 
-    def _decide(self, admissions: Admissions, batch: list[Pending], worker_id: int) -> list[Outcome]:
-        decide = partial(
-            admissions.admit,
-            [pending.asking for pending in batch],
-            worker_id=worker_id,
-            now=datetime.now(UTC),
-            patient={pending.asking.call_id for pending in batch if pending.is_patient},
-        )
+    def _decide(self, admissions: Admissions, batch: list[Pending], join: Join, worker_id: int) -> list[Outcome]:
+        patient: set[UUID] = set()
+
+        def heard(pending: Sequence[Pending]) -> list[Asking]:
+            patient.update(one.asking.call_id for one in pending if one.is_patient)
+            return [one.asking for one in pending]
+
+        def decide(may_be_lifted: Callable[[set[int]], bool]) -> list[Outcome]:
+            return admissions.admit(
+                heard(batch),
+                worker_id=worker_id,
+                now=datetime.now(UTC),
+                may_be_lifted=may_be_lifted,
+                patient=patient,
+                latecomers=lambda fits: heard(join(lambda pending: fits(pending.asking))),
+            )
+
         try:
-            return decide(may_be_lifted=self._has_settlements)
+            return decide(self._has_settlements)
         except Refusable as refusable:
             self._settle_now(admissions.connection, refusable.window_ids)
-        return decide(may_be_lifted=lambda windows: False)
+        return decide(lambda windows: False)
 
     def _has_settlements(self, windows: set[int]) -> bool:
         return self._settle_lane.has(lambda item: any(hold.window_id in windows for hold in item.holds))
@@ -321,6 +338,10 @@ class Ledger:
                     self._outages.spool(self._accounted(self._settle_lane.overdue(SPOOL_AFTER_SECONDS)))
             except Exception:
                 logger.exception("The lanes could not be looked after")
+
+
+def _nobody(wanted: Callable[[Pending], bool]) -> list[Pending]:
+    return []
 
 
 def _resolve_unavailable(batch: list[Pending]) -> None:

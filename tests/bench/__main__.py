@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
-from tests.bench.cells import CELLS, Result, Target, measure, together
+from tests.bench.cells import CELLS, Result, Target, measure, measure_in_turn, together
 from tests.bench.gateway import Books, books, environment_for, own_database, serving, set_up
 from tests.bench.mock import Mock
 from tests.bench.peers import PEERS
 from tests.bench.processes import BenchError, check_tools, prefer
-from tests.bench.report import YARDSTICK_CELL, keep, show
+from tests.bench.report import IN_TURN, YARDSTICK_CELL, keep, show
 from tests.bench.yardstick import bare_relay
 
 
@@ -65,10 +66,13 @@ def run(given: argparse.Namespace) -> None:
                 environment = environment_for(database, mock)
                 made = set_up(environment, mock)
                 relayed = [by_yardstick()]
-                for workers, chosen in ((1, cells), (2, ["n64"])):
-                    with serving(environment, made, database, workers=workers) as target:
-                        results.append(measured(target, chosen))
+                with serving(environment, made, database, workers=1) as one:
+                    results.append(measured(one, cells))
                     relayed.append(by_yardstick())
+                    with serving(environment, made, database, workers=2) as two:
+                        both = (replace(one, name=IN_TURN), two)
+                        results += measure_in_turn(both, "n64", mock_pid=mock.pid, runs=2 * runs, seconds=seconds)
+                relayed.append(by_yardstick())
                 results.append(together(relayed))
                 written = books(database, made, mock, before=before + relayed_calls)
                 settings = database.settings

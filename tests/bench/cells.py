@@ -90,13 +90,35 @@ def together(results: Sequence[Result]) -> Result:
 
 def measure(target: Target, cells: Sequence[str], *, mock_pid: int, runs: int, seconds: float) -> Result:
     """Run all cells against a target, after a short warm-up."""
-    idle = machine.pss_mb(machine.tree(target.pid)) if target.pid else None
-    for cell in ("n8", "s8"):
-        run_cell(target, cell, mock_pid=mock_pid, seconds=1)
+    idle = _warmed_up(target, mock_pid)
     done: dict[str, list[Run]] = {}
     for cell in cells:
         done[cell] = [run_cell(target, cell, mock_pid=mock_pid, seconds=seconds) for _ in range(runs)]
         report_progress(target, cell, done[cell])
+    return _with_sizes(target, done, idle)
+
+
+def measure_in_turn(targets: Sequence[Target], cell: str, *, mock_pid: int, runs: int, seconds: float) -> list[Result]:
+    """Run one cell against several targets in turn, so that a machine that changes its speed does so for all."""
+    idle = [_warmed_up(target, mock_pid) for target in targets]
+    done: list[list[Run]] = [[] for _ in targets]
+    for _ in range(runs):
+        for target, own in zip(targets, done, strict=True):
+            own.append(run_cell(target, cell, mock_pid=mock_pid, seconds=seconds))
+    for target, own in zip(targets, done, strict=True):
+        report_progress(target, cell, own)
+    return [_with_sizes(target, {cell: own}, before) for target, own, before in zip(targets, done, idle, strict=True)]
+
+
+def _warmed_up(target: Target, mock_pid: int) -> float | None:
+    """The size before the load, after which the target has seen some."""
+    idle = machine.pss_mb(machine.tree(target.pid)) if target.pid else None
+    for cell in ("n8", "s8"):
+        run_cell(target, cell, mock_pid=mock_pid, seconds=1)
+    return idle
+
+
+def _with_sizes(target: Target, done: Mapping[str, Sequence[Run]], idle: float | None) -> Result:
     if target.pid is None:
         return Result(target, done)
     sizes = [machine.pss_mb([pid]) for pid in machine.tree(target.pid)]

@@ -124,10 +124,10 @@ def set_up(environment: Mapping[str, str], mock: Mock) -> Setup:
 
 @contextmanager
 def serving(environment: Mapping[str, str], setup: Setup, database: Database, *, workers: int) -> Iterator[Target]:
-    """The gateway, up and answering: one worker has a CPU to itself, more of them use both."""
+    """The gateway, up and answering: one worker has a CPU to itself, of two each has one that it shares."""
     port = free_port()
     command = [sys.executable, "manage.py", "serve", "--host", "127.0.0.1"]
-    command += ["--workers", str(workers), "--port", str(port)]
+    command += ["--workers", str(workers), "--pin-workers", "--port", str(port)]
     cpus = str(GATEWAY_CPU) if workers == 1 else f"{LOAD_CPU},{GATEWAY_CPU}"
     started = Started(f"gateway-{workers}", command, cpus=cpus, environment=environment)
     try:

@@ -16,7 +16,7 @@ import requests
 from django.db import connection
 
 from config.own_secrets import SECRETS
-from config.serving import workers_file
+from config.serving import usable_cpus, workers_file
 from enforcement.models import Worker
 from integrations.key_services import create_key
 from tests.commands.asking import PROJECT, database_url, free_port, program
@@ -24,6 +24,7 @@ from tests.people import acme, sandbox_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 90
+needs_two_cpus = pytest.mark.skipif(len(usable_cpus()) < 2, reason="two workers need two CPUs to be pinned to")
 
 
 def permit_few_files() -> None:
@@ -124,6 +125,40 @@ def test_workers_may_open_as_many_files_as_the_system_permits(served: Served) ->
     permitted = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     for pid in served.workers():
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (permitted, permitted)
+
+
+@pytest.fixture
+def pinned(tmp_path: Path) -> Iterator[Served]:
+    server = Served(2, tmp_path / "log", "--pin-workers")
+    yield server
+    server.process.terminate()
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+
+
+def cpus_of(pid: int) -> set[int]:
+    """Where any thread of a process may run."""
+    return {cpu for thread in os.listdir(f"/proc/{pid}/task") for cpu in os.sched_getaffinity(int(thread))}
+
+
+@needs_two_cpus
+def test_pinned_workers_keep_to_a_cpu_each_and_so_do_their_successors(pinned: Served) -> None:
+    before = pinned.workers()
+    places = [cpus_of(pid) for pid in before]
+    assert [len(place) for place in places] == [1, 1]
+    assert places[0] != places[1]
+    os.kill(before[0], signal.SIGKILL)
+    pinned.until(lambda: pinned.workers() not in ([], before))
+    pinned.until(lambda: [cpus_of(pid) for pid in pinned.workers()] == places)
+    killed = pinned.workers()
+    pinned.process.send_signal(signal.SIGHUP)
+    pinned.until(lambda: not set(killed) & set(pinned.workers()))
+    assert [cpus_of(pid) for pid in pinned.workers()] == places
+
+
+def test_more_pinned_workers_than_cpus_are_not_started() -> None:
+    said = program("serve", "--workers=256", "--pin-workers")
+    assert said.status == 1
+    assert "256 workers cannot have a CPU each" in said.err
 
 
 @pytest.fixture
