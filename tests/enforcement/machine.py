@@ -1,7 +1,7 @@
 """The ledger as a state machine: whatever happens to it in whatever order, it counts as the model does."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from accounts.services import create_tenant
-from enforcement.admission import Outcome
+from enforcement.admission import Latecomers, Outcome
 from enforcement.demand import Demand
 from enforcement.entries import Admission, Asking, Settlement, Stale
 from enforcement.reconciliation import check
@@ -118,6 +118,23 @@ class LedgerMachine(RuleBasedStateMachine):
             self._count_endings(ending)
         else:
             self._count(two, second, rest)
+
+    @rule(choice=CHOICE, calls=st.integers(1, 3))
+    def join_while_locks_are_waited_for(self, choice: int, calls: int) -> None:
+        """Those of the calls that come late join which need no other locks; the others are admitted after."""
+        chance = Random(choice)
+        worker, first = chance.choice(self.workers), [self._asking(chance) for _ in range(chance.randint(1, 2))]
+        waiting, joined = [self._asking(chance) for _ in range(calls)], list[Asking]()
+        worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+
+        def latecomers(fits: Callable[[Asking], bool]) -> list[Asking]:
+            joined.extend(call for call in waiting if fits(call))
+            return joined
+
+        outcomes = self._asked(worker, first, latecomers)
+        self._count(worker, [*first, *joined], outcomes)
+        late = {call.call_id for call in joined}
+        self._admit(worker, [call for call in waiting if call.call_id not in late])
 
     @rule(choice=CHOICE)
     def ask_with_an_old_configuration(self, choice: int) -> None:
@@ -313,14 +330,18 @@ class LedgerMachine(RuleBasedStateMachine):
         mine = tuple(limit for limit in self.limits if limit.target_id in (None, key.pk))
         return replace(self.template, call_id=uuid7(), key_id=key.pk, limits=mine, demand=bounded)
 
-    def _asked(self, worker: Worker, calls: list[Asking]) -> list[Outcome]:
+    def _asked(self, worker: Worker, calls: list[Asking], latecomers: Latecomers = lambda fits: []) -> list[Outcome]:
         now = datetime.now(UTC)
         # Windows are made for the time that the worker believes it is, whatever becomes of the calls.
         for call in calls:
             self.model.open_windows(call.limits, now + worker.admissions.clock_ahead)
-        return worker.admissions.admit(calls, worker_id=worker.id, now=now, may_be_lifted=lambda windows: False)
+        return worker.admissions.admit(
+            calls, worker_id=worker.id, now=now, may_be_lifted=lambda windows: False, latecomers=latecomers
+        )
 
     def _admit(self, worker: Worker, calls: list[Asking]) -> None:
+        if not calls:
+            return
         outcomes = self._asked(worker, calls)
         if any(isinstance(outcome, Stale) for outcome in outcomes):
             # It did not know yet that the clock was set.

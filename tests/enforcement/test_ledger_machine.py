@@ -54,8 +54,9 @@ def test_whatever_happens_the_ledger_counts_as_its_model_does(stage: Stage, quar
 
 
 @pytest.mark.soak
-def test_whatever_happens_at_length_the_ledger_counts_as_its_model_does(stage: Stage) -> None:
-    run(stage, random.randrange(10**6), steps=200_000)
+@pytest.mark.parametrize("quarter", range(4))
+def test_whatever_happens_at_length_the_ledger_counts_as_its_model_does(stage: Stage, quarter: int) -> None:
+    run(stage, random.randrange(10**6), steps=50_000)
 
 
 def test_an_admission_that_reads_and_then_writes_without_a_lock_is_found(
