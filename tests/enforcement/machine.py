@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -124,7 +125,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """Those of the calls that come late join which need no other locks; the others are admitted after."""
         chance = Random(choice)
         worker, first = chance.choice(self.workers), [self._asking(chance) for _ in range(chance.randint(1, 2))]
-        waiting, joined = [self._asking(chance) for _ in range(calls)], list[Asking]()
+        # Another call may have read the same limits once more.
+        waiting = [replace(call, limits=tuple(map(copy, call.limits))) for call in map(self._asking, [chance] * calls)]
+        joined: list[Asking] = []
         worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
 
         def latecomers(fits: Callable[[Asking], bool]) -> list[Asking]:
