@@ -1,6 +1,7 @@
 """The one order in which everything that touches money takes its locks.
 
-Windows are made by an autocommitted, ordered insert; then windows are locked by id, then reservations by call id.
+Windows are made by an autocommitted, ordered insert. Whoever settles writes usage rows by call id, which others that
+settle the same calls wait for; then windows are locked by id, then reservations by call id.
 """
 
 import logging

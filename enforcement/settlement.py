@@ -46,12 +46,17 @@ def window_ids(settlements: Sequence[Settlement]) -> list[int]:
 
 
 def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
-    """What settles: the locks, then the usage rows, whose insert tells which calls were resolved before, then money."""
+    """What settles: the usage rows, whose insert tells which calls were resolved before, then the locks, then money.
+
+    Rows are written before the locks are taken, because nobody is admitted while they are held.
+    """
     ended = [{"call_id": settlement.usage.call_id, "spent": settlement.spent()} for settlement in settlements]
+    # Whoever else settles some of these calls writes them in the same order.
+    rows = sorted((settlement.usage for settlement in settlements), key=lambda usage: usage.call_id)
     return [
         (wire.BEGIN, []),
+        (INSERT_USAGE, [entries.document(rows)]),
         (LOCK_WINDOWS, [wire.text(locks.array(window_ids(settlements)))]),
-        (INSERT_USAGE, [entries.document([settlement.usage for settlement in settlements])]),
         (RESOLVE_AND_MOVE, [entries.encode(ended)]),
     ]
 
@@ -87,7 +92,7 @@ def _settle_together(connection: psycopg.Connection[Any], settlements: Sequence[
         faults.point("before_settle_commit")
         results = wire.exchange(connection, [*steps, (wire.COMMIT, [])])
         faults.point("after_settle_commit")
-        written = results[2]
+        written = results[1]
         if written.ntuples == len(settlements):
             return {settlement.usage.call_id for settlement in settlements}
         return {UUID(str(row[0])) for row in wire.rows(written)}
