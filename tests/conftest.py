@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
+from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
 from config import postgres
@@ -45,9 +46,33 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
         postgres.acquire(settings.BASE_DIR)
 
 
+# What migrations and Django itself have written there is the same for every test.
+KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+
+
+def empty_tables(_: TransactionTestCase) -> None:
+    """Empty what a transactional test has filled; a truncation of all tables takes ten times as long."""
+    tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
+    looks = [f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for name in sorted(tables)]  # noqa: S608 - our names
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(looks))
+        filled = [name for (name,) in cursor.fetchall()]
+        if not filled:
+            return
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone() != (True,):
+            cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
+            return
+        # Without triggers: neither the guards of evidence nor foreign keys have a say.
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        for name in filled:
+            cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - our names
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """Let pytest empty the tables of evidence between transactional tests; the guards on rows stay."""
+    TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[method-assign]
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(r"SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE '%\_no\_truncate'")
         for table, trigger in cursor.fetchall():
