@@ -72,7 +72,7 @@ def empty_tables(_: TransactionTestCase) -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """Let pytest empty the tables of evidence between transactional tests; the guards on rows stay."""
-    TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[method-assign]
+    TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(r"SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE '%\_no\_truncate'")
         for table, trigger in cursor.fetchall():
