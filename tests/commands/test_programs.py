@@ -12,7 +12,7 @@ from tests.people import acme
 SECRET = "sk-proj-canary-5d1f0a77c2e94b"
 PASSWORD = "a-long-password-7"
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 
 def test_init_runs_again_and_changes_nothing() -> None:

@@ -22,7 +22,7 @@ from integrations.key_services import create_key
 from tests.commands.asking import PROJECT, database_url, free_port, program
 from tests.people import acme, sandbox_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 PATIENCE_SECONDS = 90
 needs_two_cpus = pytest.mark.skipif(len(usable_cpus()) < 2, reason="two workers need two CPUs to be pinned to")
 

@@ -24,6 +24,8 @@ from tests.people import acme, globex, sandbox_of
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
+# Whoever was heard of at `NOW` is fresh, however late in a run that is.
+STALE_SECONDS = 86_400
 
 
 def refusals(cause: Cause = Cause.CREDENTIAL) -> list[Observation]:
@@ -138,13 +140,13 @@ def test_probes_of_one_integration_keep_their_distance() -> None:
 
 def due() -> list[Integration]:
     HealthRecord.objects.update(probed_at=None)
-    return claim_due_probes(spacing_seconds=60, stale_seconds=300)
+    return claim_due_probes(spacing_seconds=60, stale_seconds=STALE_SECONDS)
 
 
 def test_what_was_not_heard_of_or_fails_is_due() -> None:
     integration = sandbox_of(acme())
     assert due() == [integration]
-    assert claim_due_probes(spacing_seconds=60, stale_seconds=300) == []
+    assert claim_due_probes(spacing_seconds=60, stale_seconds=STALE_SECONDS) == []
     told(integration, one(Cause.OK, Source.PASSIVE, seconds=0))
     assert due() == []
     told(integration, refusals())
@@ -163,7 +165,7 @@ def test_of_many_askers_at_once_one_may(kind: str) -> None:
     claims: dict[str, Callable[[], object]] = {
         "trial": lambda: claim_trial(**ask),  # type: ignore[arg-type]
         "probe": lambda: claim_probe(**ask),  # type: ignore[arg-type]
-        "due": lambda: claim_due_probes(spacing_seconds=60, stale_seconds=300),
+        "due": lambda: claim_due_probes(spacing_seconds=60, stale_seconds=STALE_SECONDS),
     }
     got: list[object] = []
     start = threading.Barrier(8)

@@ -5,6 +5,8 @@ from collections import Counter
 from contextlib import closing
 from http.client import HTTPConnection
 
+import pytest
+
 from tests.proxy.customers import Customer
 from tests.races.books import Books, open_books
 from tests.races.clients import CAP, MODEL
@@ -34,6 +36,7 @@ def in_a_row(books: Books, calls: int) -> Counter[str]:
         return Counter(call(connection, books.customer).partition(";")[0] for _ in range(calls))
 
 
+@pytest.mark.long
 def test_one_call_at_a_time_leaves_room_for_a_thousand_in_a_row(crew: Server, upstream: Upstream) -> None:
     books = open_books(crew, upstream, room=10**6)
     books.customer.limit(1, metric="concurrency", period="total")

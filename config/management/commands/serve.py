@@ -4,9 +4,9 @@ import argparse
 import os
 
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from accounts.commands import HouseCommand, Options
+from accounts.commands import CommandFailed, HouseCommand, Options
 from config.serving import NotStarted, PortUnusable, listen, run, usable_cpus
 from config.startup import check_secrets, prepare_database
 from integrations.vault import VaultError
@@ -46,11 +46,13 @@ class Command(HouseCommand):
 
     def run(self, options: Options) -> None:
         check_secrets()
-        # `config.entry` has put the arguments into the environment, where all processes read them.
         cpus = usable_cpus()
         count = options.workers or min(len(cpus) or os.cpu_count() or 1, MOST_WORKERS)
         if options.pin_workers and count > len(cpus):
-            raise CommandError(f"{count} workers cannot have a CPU each: {len(cpus)} can be given. Lower --workers.")
+            raise CommandFailed(
+                f"{count} workers cannot have a CPU each: {len(cpus)} can be given. Lower --workers.", code="invalid"
+            )
+        # `config.entry` has put the arguments into the environment, where all processes read them.
         host, port = settings.ENVIRONMENT.host, settings.ENVIRONMENT.port
         with listen(host, port) as listener:
             if migrated := prepare_database():
