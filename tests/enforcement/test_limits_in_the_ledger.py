@@ -120,7 +120,7 @@ def test_what_was_spent_over_a_minute_ago_has_left_the_minute() -> None:
 def test_a_raise_ends_by_the_clock_alone() -> None:
     tenant = acme()
     made = limit(tenant, amount=1_000)
-    until = datetime.now(UTC) + timedelta(seconds=2)
+    until = datetime.now(UTC) + timedelta(seconds=4)
     raise_limit(limit=made, to=5_000, until=until, reason="launch", now=datetime.now(UTC))
     with ledger() as book:
         # The same question before and after: no version changes in between.
@@ -138,7 +138,7 @@ def test_a_raise_ends_by_the_clock_alone() -> None:
 def test_a_scheduled_version_takes_over_by_the_clock_alone() -> None:
     tenant = acme()
     made = limit(tenant, amount=5_000)
-    begins = datetime.now(UTC) + timedelta(seconds=2)
+    begins = datetime.now(UTC) + timedelta(seconds=4)
     change_limit(limit=made, amount=1_000, effective_from=begins, now=datetime.now(UTC))
     with ledger() as book:
         call = asking(tenant, 4_000)
