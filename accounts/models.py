@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
+from accounts.audit_events import AuditEvent as AuditEvent
 from accounts.calendars import Calendar
 from accounts.ids import uuid7
 from accounts.querysets import MembershipQuerySet

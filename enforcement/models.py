@@ -4,11 +4,11 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from accounts.append_only import AppendOnlyModel
 from enforcement.codes import Result
 from enforcement.querysets import DecisionQuerySet
 from enforcement.transitions import HealthRecord as HealthRecord
 from enforcement.transitions import HealthTransition as HealthTransition
-from telemetry.append_only import AppendOnlyModel
 
 
 class Window(models.Model):

@@ -4,10 +4,10 @@ import msgspec
 from django.db import models
 from django.db.models.functions import Now
 
+from accounts.append_only import AppendOnlyModel
 from enforcement.health import Cause, Health, Source, State
 from enforcement.querysets import TransitionQuerySet
 from integrations.models import HealthState, Status
-from telemetry.append_only import AppendOnlyModel
 
 
 class HealthRecord(models.Model):

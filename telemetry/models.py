@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from telemetry.append_only import AppendOnlyModel
+from accounts.append_only import AppendOnlyModel
 from telemetry.querysets import UsageQuerySet
 
 

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from telemetry.append_only import AppendOnly
+from accounts.append_only import AppendOnly
 
 
 class Migration(migrations.Migration):

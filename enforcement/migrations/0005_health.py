@@ -1,7 +1,7 @@
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-from telemetry.append_only import AppendOnly
+from accounts.append_only import AppendOnly
 
 
 class Migration(migrations.Migration):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import DatabaseError, connections, transaction
 
+from accounts.append_only import EvidenceChanged
 from accounts.models import Tenant
 from enforcement.health import Cause, Observation, Source
 from enforcement.health_services import claim_due_probes, claim_probe, claim_trial, observe
@@ -19,7 +20,6 @@ from integrations.services import (
     enable_integration,
     store_credential,
 )
-from telemetry.append_only import EvidenceChanged
 from tests.people import acme, globex, sandbox_of
 
 pytestmark = pytest.mark.django_db

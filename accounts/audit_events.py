@@ -1,0 +1,89 @@
+"""What was changed, by whom, and from where: append-only, like all evidence."""
+
+from enum import StrEnum
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from accounts.actors import ActorKind
+from accounts.append_only import AppendOnlyModel
+from accounts.querysets import AuditQuerySet
+
+
+class Action(StrEnum):
+    """What can have happened. Programs rely on these words: they are added to, and never change their meaning."""
+
+    TENANT_CREATED = "tenant.created"
+    TENANT_CHANGED = "tenant.changed"
+    TENANT_SUSPENDED = "tenant.suspended"
+    TENANT_RESUMED = "tenant.resumed"
+    PERSON_CREATED = "person.created"
+    PERSON_CHANGED = "person.changed"
+    PERSON_PASSWORD_CHANGED = "person.password_changed"
+    GROUP_CREATED = "group.created"
+    GROUP_CHANGED = "group.changed"
+    MEMBER_ADDED = "member.added"
+    MEMBER_ROLE_CHANGED = "member.role_changed"
+    MEMBER_REMOVED = "member.removed"
+    INTEGRATION_CREATED = "integration.created"
+    INTEGRATION_CHANGED = "integration.changed"
+    INTEGRATION_MOVED = "integration.moved"
+    INTEGRATION_ENABLED = "integration.enabled"
+    INTEGRATION_DISABLED = "integration.disabled"
+    INTEGRATION_DELETED = "integration.deleted"
+    INTEGRATION_HEALTH_CHANGED = "integration.health_changed"
+    CREDENTIAL_ADDED = "credential.added"
+    CREDENTIAL_ROTATED = "credential.rotated"
+    KEY_CREATED = "key.created"
+    KEY_CHANGED = "key.changed"
+    KEY_FROZEN = "key.frozen"
+    KEY_UNFROZEN = "key.unfrozen"
+    KEY_REVOKED = "key.revoked"
+    LIMIT_CREATED = "limit.created"
+    LIMIT_CHANGED = "limit.changed"
+    LIMIT_RAISED = "limit.raised"
+    LIMIT_LIFTED = "limit.lifted"
+    LIMIT_UNSCHEDULED = "limit.unscheduled"
+    PRICE_SET = "price.set"
+    PRICES_IMPORTED = "prices.imported"
+    MASTER_KEY_ADDED = "master_key.added"
+
+
+class AuditEvent(AppendOnlyModel):
+    """One change: who made it, from where, and what was before and after it."""
+
+    tenant_id = models.UUIDField(null=True)
+    """Whose object was changed; none: the installation's."""
+    actor_kind = models.CharField(max_length=16, choices=[(kind.value, kind.value) for kind in ActorKind])
+    actor_id = models.CharField(max_length=64, blank=True)
+    actor_label = models.CharField(max_length=254, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    # No choices: each new word would be a migration, and `accounts.audit.record` takes an `Action` only.
+    action = models.CharField(max_length=64)
+    object_kind = models.CharField(max_length=32)
+    object_id = models.CharField(max_length=64)
+    object_label = models.CharField(max_length=254, blank=True)
+    before = models.JSONField(null=True)
+    """What differs, as it was; none for what did not exist."""
+    after = models.JSONField(null=True)
+    """What differs, as it became; none for what exists no longer."""
+    reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        db_table = "cus_audit_events"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(actor_kind__in=[kind.value for kind in ActorKind]), name="cus_audit_events_actor"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="cus_audit_events_newest"),
+            models.Index(fields=["tenant_id", "-created_at", "-id"], name="cus_audit_events_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_label}"
