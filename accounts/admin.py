@@ -1,25 +1,37 @@
 """The operator's view of people and tenants, and the rules that every admin page of ours keeps."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as StockGroupAdmin
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
+from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.models import Membership, Tenant, User
-from accounts.services import CALENDAR_FIELDS, touch_config
+from accounts.actors import Actor
+from accounts.audit import record
+from accounts.audit_events import Action
+from accounts.models import Membership, Role, Tenant, User
+from accounts.portraits import GROUP, PERSON, TENANT, Portrait
+from accounts.services import CALENDAR_FIELDS, add_member, change_role, change_tenant, remove_member, touch_config
 
 admin.site.site_header = "Customhouse"
 admin.site.site_title = "Customhouse"
 admin.site.index_title = "Operation"
+
+
+def operator_of(request: HttpRequest) -> Actor:
+    """Who sent a request to the admin site, and from where as far as trusted proxies say."""
+    user = cast("User", request.user)
+    return Actor.operator(user_id=user.pk, email=user.email, address=request.META.get("REMOTE_ADDR", ""))
 
 
 class HouseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for type checkers only
@@ -30,6 +42,28 @@ class HouseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for typ
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class RecordedAdmin(HouseAdmin):
+    """Rows that the page itself writes: each save that changes something becomes an audit event."""
+
+    portrait: Portrait
+    changed: Action
+    created: Action | None = None
+    """None where a service that records creates the row."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        form.seen_before = self.portrait.of(self.model._default_manager.get(pk=obj.pk)) if change else None
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        form.save_m2m()
+        after = self.portrait.of(form.instance)
+        action = self.changed if change else self.created
+        if action is not None and form.seen_before != after:
+            record(actor=operator_of(request), action=action, before=form.seen_before, after=after)
+        for formset in formsets:
+            self.save_formset(request, form, formset, change=change)
 
 
 class ReadOnlyAdmin(HouseAdmin):
@@ -70,8 +104,11 @@ class PersonForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic fo
 
 
 @admin.register(User)
-class UserAdmin(StockUserAdmin, HouseAdmin):  # type: ignore[type-arg]  # generic for type checkers only
+class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # generic for type checkers only
     """People; whoever leaves is made inactive."""
+
+    portrait = PERSON
+    created, changed = Action.PERSON_CREATED, Action.PERSON_CHANGED
 
     add_form = PersonForm
     # The stock form shows a part of the password's hash.
@@ -98,6 +135,41 @@ class UserAdmin(StockUserAdmin, HouseAdmin):  # type: ignore[type-arg]  # generi
     def password_change(self, user: User) -> SafeString:
         return format_html('<a href="../password/">{}</a>', "Set another password")
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with transaction.atomic():
+            before = self.model._default_manager.filter(pk=id).first() if id.isdecimal() else None
+            answer = super().user_change_password(request, id, form_url)
+            after = self.model._default_manager.get(pk=before.pk) if before is not None else None
+            if before is not None and after is not None and before.password != after.password:
+                seen = PERSON.of(after)
+                record(
+                    actor=operator_of(request), action=Action.PERSON_PASSWORD_CHANGED, before=seen, after=seen
+                )  # fmt: skip
+        return answer
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(StockGroupAdmin, RecordedAdmin):
+    """What operators may do, in bundles. A group may be deleted: no evidence refers to it."""
+
+    portrait = GROUP
+    created, changed = Action.GROUP_CREATED, Action.GROUP_CHANGED
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.has_perm("auth.delete_group")
+
+    def delete_model(self, request: HttpRequest, obj: Group) -> None:
+        record(actor=operator_of(request), action=Action.GROUP_DELETED, before=GROUP.of(obj))
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Group]) -> None:
+        with transaction.atomic():
+            for group in queryset:
+                self.delete_model(request, group)
+
 
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only
     """Who may act for the tenant."""
@@ -108,8 +180,11 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generi
 
 
 @admin.register(Tenant)
-class TenantAdmin(HouseAdmin):
+class TenantAdmin(RecordedAdmin):
     """Customers."""
+
+    portrait = TENANT
+    created, changed = Action.TENANT_CREATED, Action.TENANT_CHANGED
 
     fields = ("id", "name", "slug", "timezone", "month_start_day", "suspended_at", "config_version", "created_at")
     readonly_fields = ("id", "suspended_at", "config_version", "created_at")
@@ -125,6 +200,25 @@ class TenantAdmin(HouseAdmin):
         super().save_model(request, obj, form, change)
         touch_config(obj.pk)
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Give and take roles as the services do, what lowers nobody first, so that an owner may follow another."""
+        formset.save(commit=False)
+        actor = operator_of(request)
+        for membership in formset.new_objects:
+            add_member(
+                tenant=membership.tenant, email=membership.user.email, role=Role(membership.role), actor=actor
+            )  # fmt: skip
+        for membership, fields in formset.changed_objects:
+            if "user" in fields:
+                remove_member(membership=membership, actor=actor)
+                add_member(
+                    tenant=membership.tenant, email=membership.user.email, role=Role(membership.role), actor=actor
+                )  # fmt: skip
+            else:
+                change_role(membership=membership, role=Role(membership.role), actor=actor)
+        for membership in formset.deleted_objects:
+            remove_member(membership=membership, actor=actor)
+
     @admin.action(description="Suspend: refuse every call")
     def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
         self._set(request, tenants, suspended_at=timezone.now())
@@ -135,8 +229,7 @@ class TenantAdmin(HouseAdmin):
 
     def _set(self, request: HttpRequest, tenants: QuerySet[Tenant], **values: Any) -> None:
         for tenant in tenants:
-            Tenant.objects.filter(pk=tenant.pk).update(**values)
-            touch_config(tenant.pk)
+            change_tenant(tenant=tenant, changes=values, actor=operator_of(request))
         self.message_user(request, "Done; it holds from the next call on.", messages.SUCCESS)
 
 
@@ -150,6 +243,24 @@ class MembershipAdmin(HouseAdmin):
     search_fields = ("user__email", "tenant__slug")
     autocomplete_fields = ("user", "tenant")
     ordering = ("tenant__name", "user__email")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return () if obj is None else ("user", "tenant")
+
+    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
+        actor, role = operator_of(request), Role(obj.role)
+        if change:
+            change_role(membership=obj, role=role, actor=actor)
+        else:
+            obj.pk = add_member(tenant=obj.tenant, email=obj.user.email, role=role, actor=actor).pk
+
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        remove_member(membership=obj, actor=operator_of(request))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        with transaction.atomic():
+            for membership in queryset:
+                self.delete_model(request, membership)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return admin.ModelAdmin.has_delete_permission(self, request, obj)

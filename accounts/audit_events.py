@@ -23,6 +23,7 @@ class Action(StrEnum):
     PERSON_PASSWORD_CHANGED = "person.password_changed"
     GROUP_CREATED = "group.created"
     GROUP_CHANGED = "group.changed"
+    GROUP_DELETED = "group.deleted"
     MEMBER_ADDED = "member.added"
     MEMBER_ROLE_CHANGED = "member.role_changed"
     MEMBER_REMOVED = "member.removed"

@@ -7,6 +7,7 @@ error. A secret comes by standard input, a file or the environment, never as an 
 import argparse
 import getpass
 import os
+import pwd
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError, connections
 
+from accounts.actors import Actor
 from accounts.models import Tenant
 from accounts.printing import Shown, as_json, as_table, as_text
 
@@ -74,6 +76,11 @@ class HouseCommand(BaseCommand):
     """How the command ends after it has shown its result: `run` may set `Exit.FINDINGS`."""
     expected: tuple[type[Exception], ...] = ()
     sayings: Mapping[str, str] = {}
+
+    @property
+    def actor(self) -> Actor:
+        """Who runs this command, for what it changes."""
+        return command_actor()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Django's parser with errors of our own."""
@@ -228,6 +235,16 @@ class VerbCommand(HouseCommand):
 
     def run(self, options: Options) -> Shown | None:
         return cast(Shown | None, options.method(self, options))
+
+
+def command_actor() -> Actor:
+    """Whoever runs this process: the kernel says, as the environment can be set to anything."""
+    uid = os.getuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"uid {uid}"
+    return Actor.command(uid=uid, user=user)
 
 
 FOR_TENANT = argument("--tenant", required=True, metavar="SLUG", help="Whose: the tenant's slug.")

@@ -67,3 +67,22 @@ def plain(value: object) -> Plain:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} is not written into audit events")
+
+
+TENANT = Portrait("tenant", ("name", "slug", "timezone", "month_start_day", "suspended_at"), owner="pk")
+PERSON = Portrait(
+    "person",
+    ("email", "name", "is_active", "is_staff", "is_superuser"),
+    {
+        "groups": lambda person: sorted(group.name for group in person.groups.all()),
+        "permissions": lambda person: sorted(one.codename for one in person.user_permissions.all()),
+    },
+    owner=None,
+)
+GROUP = Portrait(
+    "group",
+    ("name",),
+    {"permissions": lambda group: sorted(one.codename for one in group.permissions.all())},
+    owner=None,
+)
+MEMBER = Portrait("member", ("role",), id="user_id", label=lambda membership: membership.user.email)

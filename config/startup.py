@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from accounts.commands import CommandFailed
+from accounts.commands import CommandFailed, command_actor
 from config.settings import database
 from enforcement.locks import LANE_OPTIONS, LOCK_TIMEOUT
 from enforcement.store import database_url
@@ -45,7 +45,7 @@ def prepare_database() -> int:
             call_command("price", "import", "--json", stdout=StringIO())
         if problem := master_key_problem():
             raise CommandFailed(problem, code="master_key")
-        remember_master_key()
+        remember_master_key(actor=command_actor())
     return pending
 
 

@@ -16,7 +16,10 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts.admin import HouseAdmin
+from accounts.actors import Actor
+from accounts.admin import HouseAdmin, RecordedAdmin, operator_of
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.services import touch_config
 from integrations import key_services, services
 from integrations.admin_forms import GatewayKeyForm, IntegrationForm, LimitForm
@@ -24,6 +27,7 @@ from integrations.limit_services import CLASSIC, set_classic_limit, set_limit
 from integrations.limits import Limit, Metric
 from integrations.models import Credential, GatewayKey, Integration
 from integrations.money import NANOS_PER_DOLLAR
+from integrations.portraits import GATEWAY_KEY, INTEGRATION
 
 
 class CredentialInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only
@@ -78,26 +82,30 @@ class IntegrationAdmin(HouseAdmin):
         return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Integration, form: IntegrationForm, change: bool) -> None:
-        key = form.cleaned_data["provider_key"] or None
+        key, actor = form.cleaned_data["provider_key"] or None, operator_of(request)
         if change:
-            _change_integration(obj, key)
+            _change_integration(obj, key, actor)
         else:
             _add_integration(obj, key, request)
         for field, value in form.classic_values.items():
-            set_classic_limit(integration=obj, field=field, value=value, now=timezone.now())
+            set_classic_limit(integration=obj, field=field, value=value, now=timezone.now(), actor=actor)
 
     @admin.action(description="Enable")
     def enable(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        self._each(request, integrations, lambda one: services.enable_integration(integration=one))
+        actor = operator_of(request)
+        self._each(request, integrations, lambda one: services.enable_integration(integration=one, actor=actor))
 
     @admin.action(description="Disable: refuse calls from now on")
     def disable(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        self._each(request, integrations, lambda one: services.disable_integration(integration=one))
+        actor = operator_of(request)
+        self._each(request, integrations, lambda one: services.disable_integration(integration=one, actor=actor))
 
     @admin.action(description="Take out of use for ever; its evidence stays")
     def retire(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        now = timezone.now()
-        self._each(request, integrations, lambda one: services.delete_integration(integration=one, now=now))
+        now, actor = timezone.now(), operator_of(request)
+        self._each(
+            request, integrations, lambda one: services.delete_integration(integration=one, now=now, actor=actor)
+        )  # fmt: skip
 
     def _each(
         self, request: HttpRequest, integrations: QuerySet[Integration], act: Callable[[Integration], object]
@@ -124,16 +132,18 @@ def _add_integration(entered: Integration, key: str | None, request: HttpRequest
         base_url=entered.base_url,
         credential=key,
         created_by=cast("Any", request.user),
+        actor=operator_of(request),
         id=entered.pk,
         **{field: getattr(entered, field) for field in fields},
     )
     entered.refresh_from_db()
 
 
-def _change_integration(entered: Integration, key: str | None) -> None:
+def _change_integration(entered: Integration, key: str | None, actor: Actor) -> None:
     stored = Integration.objects.get(pk=entered.pk)
     if key or stored.base_url != entered.base_url:
-        services.move_integration(integration=stored, base_url=entered.base_url, credential=key)
+        services.move_integration(integration=stored, base_url=entered.base_url, credential=key, actor=actor)
+    before, config = INTEGRATION.of(stored), stored.config
     entered.save(
         update_fields=[
             "name",
@@ -146,6 +156,10 @@ def _change_integration(entered: Integration, key: str | None) -> None:
         ]
     )
     touch_config(entered.tenant_id)
+    after = INTEGRATION.of(entered)
+    # Of the free JSON only the names are shown, but that it changed is told.
+    if before != after or config != entered.config:
+        record(actor=actor, action=Action.INTEGRATION_CHANGED, before=before, after=after)
 
 
 class ReasonForm(ActionForm):
@@ -161,8 +175,11 @@ class IssuingRequest(HttpRequest):
 
 
 @admin.register(GatewayKey)
-class GatewayKeyAdmin(HouseAdmin):
+class GatewayKeyAdmin(RecordedAdmin):
     """Keys that programs call the gateway with."""
+
+    portrait = GATEWAY_KEY
+    changed = Action.KEY_CHANGED
 
     form = GatewayKeyForm
     fields = (
@@ -198,6 +215,7 @@ class GatewayKeyAdmin(HouseAdmin):
             allowed_models=obj.allowed_models,
             expires_at=obj.expires_at,
             created_by=cast("Any", request.user),
+            actor=operator_of(request),
         )
         obj.pk = key.pk
         obj.refresh_from_db()
@@ -226,13 +244,13 @@ class GatewayKeyAdmin(HouseAdmin):
     @admin.action(description="Freeze: refuse until unfrozen")
     def freeze(self, request: HttpRequest, keys: QuerySet[GatewayKey]) -> None:
         for key in keys:
-            key_services.freeze_key(key=key, now=timezone.now())
+            key_services.freeze_key(key=key, now=timezone.now(), actor=operator_of(request))
         self.message_user(request, "Frozen from the next call on.", messages.SUCCESS)
 
     @admin.action(description="Unfreeze")
     def unfreeze(self, request: HttpRequest, keys: QuerySet[GatewayKey]) -> None:
         for key in keys:
-            key_services.unfreeze_key(key=key)
+            key_services.unfreeze_key(key=key, actor=operator_of(request))
         self.message_user(request, "They are accepted again.", messages.SUCCESS)
 
     @admin.action(description="Revoke for ever")
@@ -246,7 +264,7 @@ class GatewayKeyAdmin(HouseAdmin):
 
     def _revoke(self, request: HttpRequest, key: GatewayKey, reason: str, now: datetime) -> None:
         try:
-            key_services.revoke_key(key=key, reason=reason, now=now)
+            key_services.revoke_key(key=key, reason=reason, now=now, actor=operator_of(request))
         except key_services.KeyIsRevoked:
             self.message_user(request, f"{key}: it was revoked before.", messages.WARNING)
         else:
@@ -299,6 +317,7 @@ class LimitAdmin(HouseAdmin):
             author=cast("Any", request.user),
             reason=obj.reason,
             now=form.entered_at,
+            actor=operator_of(request),
         )
         obj.pk = limit.pk
         obj.refresh_from_db()

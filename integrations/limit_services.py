@@ -7,11 +7,15 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
 
+from accounts.actors import SYSTEM, Actor
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.models import Tenant, User
 from accounts.services import touch_config
 from integrations.limits import Limit, LimitScope, Metric, Mode, Period
 from integrations.models import GatewayKey, Integration
 from integrations.money import NANOS_PER_CENT
+from integrations.portraits import LIMIT
 
 # The three limits that an integration shows as plain fields, and what each is in the ledger.
 CLASSIC = {
@@ -40,6 +44,7 @@ def set_limit(
     effective_from: datetime | None = None,
     author: User | None = None,
     reason: str = "",
+    actor: Actor = SYSTEM,
 ) -> Limit:
     """Write the next version of the limit of these calls, metric and period, or its first. `amount=None` lifts it.
 
@@ -70,16 +75,34 @@ def set_limit(
         reason=reason,
         effective_from=begins,
     )
-    _place(limit, now)
+    previous = _place(limit, now)
     # A lifted limit has no amount, which forms would take for a forgotten one.
     limit.full_clean(exclude=["amount"] if amount is None else None)
     limit.save()
     touch_config(tenant.pk)
+    record(
+        actor=actor,
+        action=_action_of(limit, previous),
+        before=LIMIT.of(previous) if previous is not None else None,
+        after=LIMIT.of(limit),
+        reason=reason,
+    )
     return limit
 
 
-def _place(limit: Limit, now: datetime) -> None:
-    """Make room for `limit` between the versions of its kind, and give it its id and number."""
+def _action_of(limit: Limit, previous: Limit | None) -> Action:
+    if limit.amount is None:
+        return Action.LIMIT_LIFTED
+    if limit.raised_to is not None and (previous is None or previous.raised_to != limit.raised_to):
+        return Action.LIMIT_RAISED
+    return Action.LIMIT_CREATED if previous is None else Action.LIMIT_CHANGED
+
+
+def _place(limit: Limit, now: datetime) -> Limit | None:
+    """Make room for `limit` between the versions of its kind, and give it its id and number.
+
+    The version that it follows or goes before, if they are of one limit.
+    """
     kind = {field: getattr(limit, field) for field in ("scope", "integration", "key", "model", "metric", "period")}
     versions = list(
         Limit.objects.for_tenant(limit.tenant_id).not_over(now).filter(**kind).order_by("effective_from")
@@ -99,6 +122,8 @@ def _place(limit: Limit, now: datetime) -> None:
         limit.limit_id = same.limit_id
         newest = Limit.objects.filter(limit_id=same.limit_id).aggregate(newest=Max("version"))["newest"]
         limit.version = newest + 1
+        return same
+    return None
 
 
 def _drop(scheduled: Sequence[Limit]) -> None:
@@ -110,7 +135,13 @@ def _drop(scheduled: Sequence[Limit]) -> None:
 
 @transaction.atomic
 def change_limit(
-    *, limit: Limit, now: datetime, author: User | None = None, reason: str = "", **values: object
+    *,
+    limit: Limit,
+    now: datetime,
+    author: User | None = None,
+    reason: str = "",
+    actor: Actor = SYSTEM,
+    **values: object,
 ) -> Limit:
     """Write another version of `limit`: its values but for those given. Raises `ValidationError`."""
     raise_until = limit.raise_until if limit.raise_until is not None and limit.raise_until > now else None
@@ -132,12 +163,20 @@ def change_limit(
         now=now,
         author=author,
         reason=reason,
+        actor=actor,
         **{**kept, **values},  # type: ignore[arg-type]  # fields of a version by their names
     )
 
 
 def raise_limit(
-    *, limit: Limit, to: int, until: datetime, reason: str, now: datetime, author: User | None = None
+    *,
+    limit: Limit,
+    to: int,
+    until: datetime,
+    reason: str,
+    now: datetime,
+    author: User | None = None,
+    actor: Actor = SYSTEM,
 ) -> Limit:
     """Let `limit` be `to` until an instant at which it falls back by itself. Raises `ValidationError`."""
     if limit.amount is None or to <= limit.amount:
@@ -146,24 +185,30 @@ def raise_limit(
         raise ValidationError({"raise_until": "A raise ends in the future."})
     if not reason:
         raise ValidationError({"reason": "A raise needs a reason."})
-    return change_limit(limit=limit, now=now, author=author, reason=reason, raised_to=to, raise_until=until)
-
-
-def lift_limit(*, limit: Limit, now: datetime, author: User | None = None, reason: str = "") -> Limit:
-    """Lift `limit` and drop what is scheduled for it; its history stays."""
     return change_limit(
-        limit=limit, now=now, author=author, reason=reason, amount=None, raised_to=None, raise_until=None
+        limit=limit, now=now, author=author, reason=reason, actor=actor, raised_to=to, raise_until=until
     )  # fmt: skip
 
 
-def revert_limit(*, limit: Limit, now: datetime, author: User | None = None, reason: str = "") -> Limit:
+def lift_limit(
+    *, limit: Limit, now: datetime, author: User | None = None, reason: str = "", actor: Actor = SYSTEM
+) -> Limit:
+    """Lift `limit` and drop what is scheduled for it; its history stays."""
+    return change_limit(
+        limit=limit, now=now, author=author, reason=reason, actor=actor, amount=None, raised_to=None, raise_until=None
+    )
+
+
+def revert_limit(
+    *, limit: Limit, now: datetime, author: User | None = None, reason: str = "", actor: Actor = SYSTEM
+) -> Limit:
     """Write a new version with the values of an old one, `limit`. A raise that is over stays over."""
     reason = reason or f"Back to version {limit.version}."
-    return change_limit(limit=limit, now=now, author=author, reason=reason)
+    return change_limit(limit=limit, now=now, author=author, reason=reason, actor=actor)
 
 
 @transaction.atomic
-def drop_scheduled(*, limit: Limit, now: datetime) -> int:
+def drop_scheduled(*, limit: Limit, now: datetime, actor: Actor = SYSTEM) -> int:
     """Drop the versions of `limit` that are not in force yet and give their number; the one in force stays."""
     Tenant.objects.select_for_update().get(pk=limit.tenant_id)
     versions = Limit.objects.for_tenant(limit.tenant_id).not_over(now).filter(limit_id=limit.limit_id)
@@ -171,11 +216,15 @@ def drop_scheduled(*, limit: Limit, now: datetime) -> int:
     _drop(scheduled)
     versions.filter(effective_from__lte=now).update(superseded_at=None)
     touch_config(limit.tenant_id)
+    for version in scheduled:
+        record(actor=actor, action=Action.LIMIT_UNSCHEDULED, before=LIMIT.of(version))
     return len(scheduled)
 
 
 @transaction.atomic
-def set_classic_limit(*, integration: Integration, field: str, value: int, now: datetime) -> None:
+def set_classic_limit(
+    *, integration: Integration, field: str, value: int, now: datetime, actor: Actor = SYSTEM
+) -> None:
     """Write one of the integration's plain limits (`CLASSIC`); 0 means unlimited."""
     metric, period, unit = CLASSIC[field]
     if value == 0 and field not in classic_limits(integration, now):
@@ -188,6 +237,7 @@ def set_classic_limit(*, integration: Integration, field: str, value: int, now: 
         period=period,
         amount=value * unit if value else None,
         now=now,
+        actor=actor,
     )
 
 

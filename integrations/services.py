@@ -4,9 +4,12 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Max
 
+from accounts.actors import SYSTEM, Actor
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.models import Tenant, User
+from accounts.portraits import Likeness
 from accounts.services import touch_config
 from integrations import vault
 from integrations.announcements import status_changed
@@ -18,6 +21,7 @@ from integrations.custody import (
     master_key,
 )
 from integrations.models import Credential, Integration, MasterKeyCanary, Status
+from integrations.portraits import CREDENTIAL, INTEGRATION, MASTER_KEY
 from integrations.providers import ProviderType
 
 # No word that an error of the sandbox would use: what repeats a credential is masked.
@@ -42,6 +46,7 @@ def create_integration(
     credential: str | None,
     base_url: str = "",
     created_by: User | None = None,
+    actor: Actor = SYSTEM,
     **fields: object,
 ) -> Integration:
     """Register a provider with its credential (a key, or an `env://` or `file://` reference) and enable it.
@@ -60,24 +65,25 @@ def create_integration(
         credential = credential or SANDBOX_CREDENTIAL
     integration.full_clean()
     integration.save()
+    record(actor=actor, action=Action.INTEGRATION_CREATED, after=INTEGRATION.of(integration))
     if credential:
-        store_credential(integration=integration, credential=credential)
-        _set_status(integration, Status.ENABLED)
+        store_credential(integration=integration, credential=credential, actor=actor)
+        _set_status(integration, Status.ENABLED, actor)
     touch_config(tenant.pk)
     return integration
 
 
 @transaction.atomic
-def store_credential(*, integration: Integration, credential: str) -> Credential:
+def store_credential(*, integration: Integration, credential: str, actor: Actor = SYSTEM) -> Credential:
     """Keep a new version of the credential: sealed, or as the reference it is."""
     credential = credential.strip()
     # Two writers would otherwise pick the same version.
-    Integration.objects.select_for_update().get(pk=integration.pk)
-    newest = integration.credentials.aggregate(newest=Max("version"))["newest"] or 0
+    Integration.objects.select_for_update(no_key=True).get(pk=integration.pk)
+    newest = integration.credentials.order_by("-version").first()
     row = Credential(
         integration=integration,
         tenant_id=integration.tenant_id,
-        version=newest + 1,
+        version=newest.version + 1 if newest is not None else 1,
         origin=integration.origin,
     )
     if credential.startswith(REFERENCE_SCHEMES):
@@ -98,95 +104,135 @@ def store_credential(*, integration: Integration, credential: str) -> Credential
         row.tail = credential[-4:] if len(credential) >= 16 else ""
     row.save()
     touch_config(integration.tenant_id)
+    record(
+        actor=actor,
+        action=Action.CREDENTIAL_ROTATED if newest is not None else Action.CREDENTIAL_ADDED,
+        before=CREDENTIAL.of(newest) if newest is not None else None,
+        after=CREDENTIAL.of(row),
+    )
     return row
 
 
 @transaction.atomic
-def move_integration(*, integration: Integration, base_url: str, credential: str | None) -> Integration:
+def move_integration(
+    *, integration: Integration, base_url: str, credential: str | None, actor: Actor = SYSTEM
+) -> Integration:
     """Change where the provider is. Another origin needs the key again: raises `CredentialRequired`."""
-    before = integration.origin
+    before, origin = _seen(integration), integration.origin
     integration.base_url = base_url
     integration.full_clean()
-    if integration.origin != before and not credential:
+    if integration.origin != origin and not credential:
         raise CredentialRequired("Another origin needs the provider's key again.")
     integration.save(update_fields=["base_url", "updated_at"])
+    _record(integration, before, Action.INTEGRATION_MOVED, actor)
     if credential:
-        store_credential(integration=integration, credential=credential)
+        store_credential(integration=integration, credential=credential, actor=actor)
     touch_config(integration.tenant_id)
     return integration
 
 
 @transaction.atomic
-def update_integration(*, integration: Integration, **fields: object) -> Integration:
+def update_integration(*, integration: Integration, actor: Actor = SYSTEM, **fields: object) -> Integration:
     """Change how calls are carried: any of `default_model`, `max_output_tokens`, `on_disconnect`, `outage_policy`.
 
     Raises `ValidationError` for bad values.
     """
+    before = _seen(integration)
     for name, value in fields.items():
         assert name in CALL_FIELDS, name
         setattr(integration, name, value)
     integration.full_clean()
     integration.save(update_fields=[*fields, "updated_at"])
     touch_config(integration.tenant_id)
+    _record(integration, before, Action.INTEGRATION_CHANGED, actor)
     return integration
 
 
 @transaction.atomic
-def enable_integration(*, integration: Integration, tested: bool = False) -> Integration:
+def enable_integration(*, integration: Integration, tested: bool = False, actor: Actor = SYSTEM) -> Integration:
     """Let calls pass. From `error` only after a passing test. Raises `TransitionRefused`."""
     if integration.status == Status.ERROR and not tested:
         raise TransitionRefused("An integration in error is enabled by a passing test.")
     if not integration.credentials.exists():
         raise TransitionRefused("An integration without a credential cannot be enabled.")
-    return _set_status(integration, Status.ENABLED)
+    return _set_status(integration, Status.ENABLED, actor)
 
 
 @transaction.atomic
-def disable_integration(*, integration: Integration) -> Integration:
+def disable_integration(*, integration: Integration, actor: Actor = SYSTEM) -> Integration:
     """Refuse calls from the next admission on."""
     if integration.status == Status.CREATED:
         raise TransitionRefused("An integration that was never enabled cannot be disabled.")
-    return _set_status(integration, Status.DISABLED)
+    return _set_status(integration, Status.DISABLED, actor)
 
 
 @transaction.atomic
-def note_health(*, integration: Integration, state: str, message: str, status: str, seen_at: datetime | None) -> None:
+def note_health(
+    *,
+    integration: Integration,
+    state: str,
+    message: str,
+    status: str,
+    seen_at: datetime | None,
+    actor: Actor = SYSTEM,
+) -> None:
     """Write how the provider was last seen. What its health makes of `status` holds from the next admission on.
 
     Raises `TransitionRefused` for any change of status but from enabled to error and back.
     """
     if status != integration.status and {status, integration.status} != {Status.ENABLED, Status.ERROR}:
         raise TransitionRefused("Only an enabled integration falls into error, and only one in error recovers.")
-    is_changed = status != integration.status
+    before, is_changed = INTEGRATION.of(integration), status != integration.status
     integration.health_state, integration.health_message = state, message[:500]
     integration.health_checked_at, integration.status = seen_at, status
     integration.save(update_fields=["health_state", "health_message", "health_checked_at", "status"])
     if is_changed:
         touch_config(integration.tenant_id)
+    _record(integration, before, Action.INTEGRATION_HEALTH_CHANGED, actor)
 
 
 @transaction.atomic
-def delete_integration(*, integration: Integration, now: datetime) -> None:
+def delete_integration(*, integration: Integration, now: datetime, actor: Actor = SYSTEM) -> None:
     """Take the integration out of use for ever; its evidence stays."""
+    before = _seen(integration)
     integration.deleted_at = now
     integration.status = Status.DISABLED
     integration.save(update_fields=["deleted_at", "status", "updated_at"])
     touch_config(integration.tenant_id)
+    _record(integration, before, Action.INTEGRATION_DELETED, actor)
 
 
-def _set_status(integration: Integration, status: Status) -> Integration:
-    before, integration.status = integration.status, status
+def _set_status(integration: Integration, status: Status, actor: Actor) -> Integration:
+    seen, before, integration.status = _seen(integration), integration.status, status
     integration.save(update_fields=["status", "updated_at"])
     touch_config(integration.tenant_id)
     if before != status:
         status_changed.send(sender=Integration, integration=integration, before=before)
+    action = Action.INTEGRATION_ENABLED if status == Status.ENABLED else Action.INTEGRATION_DISABLED
+    _record(integration, seen, action, actor)
     return integration
 
 
-def remember_master_key() -> None:
+def _seen(integration: Integration) -> Likeness:
+    """The integration as it is stored, which stays so until this transaction changes it."""
+    return INTEGRATION.of(Integration.objects.select_for_update(no_key=True).get(pk=integration.pk))
+
+
+def _record(integration: Integration, before: Likeness, action: Action, actor: Actor) -> None:
+    after = INTEGRATION.of(integration)
+    if before != after:
+        record(actor=actor, action=action, before=before, after=after)
+
+
+@transaction.atomic
+def remember_master_key(*, actor: Actor = SYSTEM) -> None:
     """Seal the canary of the configured master key unless it is known. Raises `VaultError`."""
     master = master_key()
-    MasterKeyCanary.objects.get_or_create(master_key_id=master.id, defaults={"sealed": vault.seal_canary(master)})
+    canary, is_new = MasterKeyCanary.objects.get_or_create(
+        master_key_id=master.id, defaults={"sealed": vault.seal_canary(master)}
+    )
+    if is_new:
+        record(actor=actor, action=Action.MASTER_KEY_ADDED, after=MASTER_KEY.of(canary))
 
 
 def master_key_problem() -> str | None:

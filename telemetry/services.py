@@ -11,9 +11,13 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from accounts.actors import SYSTEM, Actor
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.models import Tenant
 from accounts.services import touch_config
 from telemetry.models import Price, PriceVersion
+from telemetry.portraits import PRICE, PRICE_VERSION
 from telemetry.price_book import BookEntry, BookVersion, PriceBook
 from telemetry.rates import BadPrice, ModelPrice, Rate
 
@@ -48,7 +52,7 @@ class Imported:
 
 
 @transaction.atomic
-def import_seed(*, seed: "Seed", now: datetime) -> Imported:
+def import_seed(*, seed: "Seed", now: datetime, actor: Actor = SYSTEM) -> Imported:
     """Take in a package's prices as a new version, in force from `now`; the newest version again changes nothing."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [IMPORT_LOCK])
@@ -63,6 +67,7 @@ def import_seed(*, seed: "Seed", now: datetime) -> Imported:
         for entry in seed.entries
     )
     _touch_all()
+    record(actor=actor, action=Action.PRICES_IMPORTED, after=PRICE_VERSION.of(version))
     return Imported(version, created=True, prices=len(seed.entries))
 
 
@@ -74,6 +79,7 @@ def set_price(
     rates: Mapping[str, Decimal],
     starts_at: datetime,
     tenant: Tenant | None = None,
+    actor: Actor = SYSTEM,
 ) -> Price:
     """Override the price of one model from `starts_at` on, for one tenant or for all.
 
@@ -101,6 +107,12 @@ def set_price(
         touch_config(tenant.pk)
     else:
         _touch_all()
+    record(
+        actor=actor,
+        action=Action.PRICE_SET,
+        before=replace(PRICE.of(known), tenant_id=owner) if known is not None else None,
+        after=replace(PRICE.of(replace(price, starts_at=starts_at)), tenant_id=owner),
+    )
     return row
 
 

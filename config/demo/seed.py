@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from django.utils import timezone
 
+from accounts.commands import command_actor
 from accounts.models import Role, Tenant
-from accounts.services import add_member, create_tenant
+from accounts.services import add_member, create_tenant, set_password
 from config.own_secrets import SECRETS, keep_secret
 from integrations.gateway_keys import digest_of, public_id_of
 from integrations.key_services import create_key, revoke_key
@@ -35,7 +36,8 @@ class Seeded:
 
 def seed() -> Seeded:
     """Make what is missing, keep what is there. Raises `VaultError` or `OSError`."""
-    tenant = Tenant.objects.filter(slug="demo").first() or create_tenant(name="Demo", slug="demo")
+    tenant = Tenant.objects.filter(slug="demo").first()
+    tenant = tenant or create_tenant(name="Demo", slug="demo", actor=command_actor())
     integration = sandbox_of(tenant)
     key, text = key_of(tenant)
     budget(tenant, key, BUDGET_NANOS, period=Period.MONTH, reason="the demo's budget")
@@ -45,10 +47,11 @@ def seed() -> Seeded:
 def person_of(tenant: Tenant) -> str:
     """Let the demo's person sign in; the password."""
     password = keep_secret(SECRETS / "demo_password", lambda: secrets.token_urlsafe(12))
-    user = add_member(tenant=tenant, email=EMAIL, role=Role.OWNER, password=password).user
+    user = add_member(
+        tenant=tenant, email=EMAIL, role=Role.OWNER, password=password, actor=command_actor()
+    ).user  # fmt: skip
     if not user.check_password(password):
-        user.set_password(password)
-        user.save(update_fields=["password"])
+        set_password(user=user, password=password, actor=command_actor())
     return password
 
 
@@ -63,8 +66,11 @@ def sandbox_of(tenant: Tenant) -> Integration:
             credential=None,
             base_url=SANDBOX_ORIGIN,
             default_model="sandbox-small",
+            actor=command_actor(),
         )
-    return found if found.status == Status.ENABLED else enable_integration(integration=found, tested=True)
+    if found.status == Status.ENABLED:
+        return found
+    return enable_integration(integration=found, tested=True, actor=command_actor())
 
 
 def key_of(tenant: Tenant) -> tuple[GatewayKey, str]:
@@ -74,7 +80,7 @@ def key_of(tenant: Tenant) -> tuple[GatewayKey, str]:
     if row is not None and bytes(row.digest) == digest_of(text) and not (row.revoked_at or row.frozen_at):
         return row, text
     KEY_FILE.unlink(missing_ok=True)
-    row, text = create_key(tenant=tenant, name="demo", scopes=[Scope.INFERENCE, Scope.READ])
+    row, text = create_key(tenant=tenant, name="demo", scopes=[Scope.INFERENCE, Scope.READ], actor=command_actor())
     keep_secret(KEY_FILE, lambda: text)
     return row, text
 
@@ -84,9 +90,12 @@ def race_key(seeded: Seeded) -> tuple[GatewayKey, str]:
     now = timezone.now()
     earlier = GatewayKey.objects.for_tenant(seeded.tenant.pk).filter(name__startswith=RACE_PREFIX, revoked_at=None)
     for key in earlier:
-        revoke_key(key=key, reason="its race is over", now=now)
+        revoke_key(key=key, reason="its race is over", now=now, actor=command_actor())
     return create_key(
-        tenant=seeded.tenant, name=f"{RACE_PREFIX}{now:%Y-%m-%d-%H%M%S}", integrations=[seeded.integration]
+        tenant=seeded.tenant,
+        name=f"{RACE_PREFIX}{now:%Y-%m-%d-%H%M%S}",
+        integrations=[seeded.integration],
+        actor=command_actor(),
     )
 
 
@@ -103,4 +112,5 @@ def budget(tenant: Tenant, key: GatewayKey, nanos: int, *, period: Period, reaso
         amount=nanos,
         reason=reason,
         now=timezone.now(),
+        actor=command_actor(),
     )

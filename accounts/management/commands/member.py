@@ -17,7 +17,7 @@ from accounts.commands import (
 )
 from accounts.models import Membership, Role, User
 from accounts.printing import Record
-from accounts.services import add_member
+from accounts.services import add_member, remove_member
 
 EMAIL = argument("--email", required=True)
 
@@ -45,7 +45,9 @@ class Command(VerbCommand):
             )
         if password:
             validate_password(password)
-        membership = add_member(tenant=tenant, email=options.email, role=Role(options.role), password=password)
+        membership = add_member(
+            tenant=tenant, email=options.email, role=Role(options.role), password=password, actor=self.actor
+        )
         if not known and not password:
             self.note("Without a password this person cannot sign in: set one with `changepassword`.")
         return record_of(membership)
@@ -66,7 +68,7 @@ class Command(VerbCommand):
         if membership is None:
             raise CommandFailed(f"{options.email} has no role at `{options.tenant}`.", code="not_found")
         removed = record_of(membership)
-        membership.delete()
+        remove_member(membership=membership, actor=self.actor)
         return removed
 
 

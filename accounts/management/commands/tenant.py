@@ -36,6 +36,7 @@ class Command(VerbCommand):
             slug=slug,
             timezone=options.timezone or "UTC",
             month_start_day=1 if options.month_start_day is None else options.month_start_day,
+            actor=self.actor,
         )
         return record_of(made)
 
@@ -66,7 +67,7 @@ class Command(VerbCommand):
             changes["suspended_at"] = (tenant.suspended_at or timezone.now()) if options.suspend else None
         if not changes:
             raise CommandFailed("Nothing to change was given.", code="usage")
-        return record_of(change_tenant(tenant=tenant, changes=changes))
+        return record_of(change_tenant(tenant=tenant, changes=changes, actor=self.actor))
 
 
 def record_of(tenant: Tenant) -> dict[str, object]:

@@ -7,9 +7,19 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.management.base import CommandParser
 from django.core.validators import validate_email
 
-from accounts.commands import CommandFailed, Exit, HouseCommand, Options, one_of, secret_arguments, secret_from
+from accounts.commands import (
+    CommandFailed,
+    Exit,
+    HouseCommand,
+    Options,
+    command_actor,
+    one_of,
+    secret_arguments,
+    secret_from,
+)
 from accounts.models import User
 from accounts.printing import Record
+from accounts.services import create_operator
 from config.own_secrets import MAKERS, place_of
 from config.startup import check_secrets, prepare_database
 from integrations.vault import VaultError
@@ -54,5 +64,5 @@ def make_operator(options: Options) -> str:
                 "Give the password with --password-stdin or --password-file.", code="usage", status=Exit.USAGE
             )
         validate_password(password)
-        known = User.objects.create_superuser(options.email, password)
+        known = create_operator(email=options.email, password=password, actor=command_actor())
     return known.email

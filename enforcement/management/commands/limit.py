@@ -99,6 +99,7 @@ class Command(VerbCommand):
             effective_from=options.effective_from,
             reason=options.reason,
             now=timezone.now(),
+            actor=self.actor,
         )
         return record_of(limit)
 
@@ -125,7 +126,7 @@ class Command(VerbCommand):
         limit = limit_of(tenant, options.limit)
         if limit.amount is None:
             raise CommandFailed("This limit is lifted already.", code="lifted")
-        return record_of(lift_limit(limit=limit, reason=options.reason, now=timezone.now()))
+        return record_of(lift_limit(limit=limit, reason=options.reason, now=timezone.now(), actor=self.actor))
 
     @verb(
         "raise",
@@ -140,9 +141,10 @@ class Command(VerbCommand):
         limit = limit_of(tenant_named(options.tenant), options.limit)
         given = amount_of(options.to or options.by, limit.metric)
         to = given if options.to else (limit.amount or 0) + given
-        return record_of(
-            raise_limit(limit=limit, to=to, until=options.until, reason=options.reason, now=timezone.now())
+        raised = raise_limit(
+            limit=limit, to=to, until=options.until, reason=options.reason, now=timezone.now(), actor=self.actor
         )
+        return record_of(raised)
 
     @verb(
         "revert",
@@ -155,12 +157,12 @@ class Command(VerbCommand):
     def revert(self, options: Options) -> Record:
         tenant = tenant_named(options.tenant)
         old = version_of(limit_of(tenant, options.limit), options.version)
-        return record_of(revert_limit(limit=old, reason=options.reason, now=timezone.now()))
+        return record_of(revert_limit(limit=old, reason=options.reason, now=timezone.now(), actor=self.actor))
 
     @verb("unschedule", "Drop the versions of a limit that are not in force yet.", FOR_TENANT, LIMIT)
     def unschedule(self, options: Options) -> Record:
         tenant = tenant_named(options.tenant)
-        drop_scheduled(limit=limit_of(tenant, options.limit), now=timezone.now())
+        drop_scheduled(limit=limit_of(tenant, options.limit), now=timezone.now(), actor=self.actor)
         return record_of(limit_of(tenant, options.limit))
 
     @verb(

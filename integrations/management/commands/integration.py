@@ -88,10 +88,13 @@ class Command(VerbCommand):
                 max_output_tokens=options.max_output_tokens,
                 on_disconnect=options.on_disconnect,
                 outage_policy=options.outage_policy,
+                actor=self.actor,
             )
             for field in CLASSIC:
                 if (value := getattr(options, field)) is not None:
-                    set_classic_limit(integration=integration, field=field, value=value, now=timezone.now())
+                    set_classic_limit(
+                        integration=integration, field=field, value=value, now=timezone.now(), actor=self.actor
+                    )
         if not integration.credentials.exists():
             self.note("It has no key yet: give one with `integration set-key`, then `integration enable`.")
         return record_of(integration)
@@ -120,22 +123,24 @@ class Command(VerbCommand):
     def update(self, options: Options) -> Record:
         given = {field: getattr(options, field) for field in CALL_FIELDS}
         changes = {field: value for field, value in given.items() if value is not None}
-        return record_of(update_integration(integration=self._named(options), **changes))
+        return record_of(update_integration(integration=self._named(options), actor=self.actor, **changes))
 
     @verb("enable", "Let calls pass.", FOR_TENANT, NAME)
     def enable(self, options: Options) -> Record:
-        return record_of(enable_integration(integration=self._named(options)))
+        return record_of(enable_integration(integration=self._named(options), actor=self.actor))
 
     @verb("disable", "Refuse calls from the next one on.", FOR_TENANT, NAME)
     def disable(self, options: Options) -> Record:
-        return record_of(disable_integration(integration=self._named(options)))
+        return record_of(disable_integration(integration=self._named(options), actor=self.actor))
 
     @verb(
         "set-key", "Give a new provider key; calls use it from the next one on.", FOR_TENANT, NAME, one_of(*CREDENTIAL)
     )
     def set_key(self, options: Options) -> Record:
         integration = self._named(options)
-        store_credential(integration=integration, credential=required_credential_from(options))
+        store_credential(
+            integration=integration, credential=required_credential_from(options), actor=self.actor
+        )  # fmt: skip
         return record_of(integration)
 
     @verb(
@@ -149,13 +154,18 @@ class Command(VerbCommand):
     def move(self, options: Options) -> Record:
         integration = self._named(options)
         return record_of(
-            move_integration(integration=integration, base_url=options.base_url, credential=credential_from(options))
+            move_integration(
+                integration=integration,
+                base_url=options.base_url,
+                credential=credential_from(options),
+                actor=self.actor,
+            )
         )
 
     @verb("delete", "Take an integration out of use for ever; its evidence stays.", FOR_TENANT, NAME)
     def delete(self, options: Options) -> Record:
         integration = self._named(options)
-        delete_integration(integration=integration, now=timezone.now())
+        delete_integration(integration=integration, now=timezone.now(), actor=self.actor)
         return {"name": integration.name, "deleted_at": integration.deleted_at}
 
     def _named(self, options: Options) -> Integration:

@@ -55,6 +55,7 @@ class Command(VerbCommand):
             integrations=[integration_of(tenant, name) for name in options.integrations],
             allowed_models=options.models,
             expires_at=options.expires,
+            actor=self.actor,
         )
         self.note("Keep this key: it is not shown again.")
         return {"key": text, **record_of(key, timezone.now())}
@@ -73,16 +74,17 @@ class Command(VerbCommand):
     @verb("freeze", "Refuse a key until it is unfrozen.", FOR_TENANT, KEY)
     def freeze(self, options: Options) -> Record:
         now = timezone.now()
-        return record_of(freeze_key(key=self._named(options), now=now), now)
+        return record_of(freeze_key(key=self._named(options), now=now, actor=self.actor), now)
 
     @verb("unfreeze", "Accept a frozen key again.", FOR_TENANT, KEY)
     def unfreeze(self, options: Options) -> Record:
-        return record_of(unfreeze_key(key=self._named(options)), timezone.now())
+        return record_of(unfreeze_key(key=self._named(options), actor=self.actor), timezone.now())
 
     @verb("revoke", "Refuse a key for ever.", FOR_TENANT, KEY, argument("--reason", default=""))
     def revoke(self, options: Options) -> Record:
         now = timezone.now()
-        return record_of(revoke_key(key=self._named(options), reason=options.reason, now=now), now)
+        key = revoke_key(key=self._named(options), reason=options.reason, now=now, actor=self.actor)
+        return record_of(key, now)
 
     def _named(self, options: Options) -> GatewayKey:
         return key_of(tenant_named(options.tenant), options.key)

@@ -84,6 +84,7 @@ class Command(VerbCommand):
             rates=rates,
             starts_at=starts_at,
             tenant=tenant_named(options.tenant) if options.tenant else None,
+            actor=self.actor,
         )
         return {
             "version": row.version_id,
@@ -97,7 +98,7 @@ class Command(VerbCommand):
     @verb("import", "Take in the prices that genai-prices brings; the same ones again change nothing.")
     def take_in(self, options: Options) -> Record:
         seed = compile_seed()
-        done = import_seed(seed=seed, now=timezone.now())
+        done = import_seed(seed=seed, now=timezone.now(), actor=self.actor)
         return {
             "version": done.version.pk,
             "source": done.version.source,
