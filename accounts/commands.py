@@ -295,9 +295,24 @@ def words(text: str) -> list[str]:
 
 def moment(text: str) -> datetime:
     """A day (`2027-03-01`: its first moment, UTC), an ISO time with zone, or an age from now (`90d`, `12h`)."""
-    if match := re.fullmatch(r"(\d{1,5})([dh])", text):
-        count = int(match[1])
-        return datetime.now(UTC) + (timedelta(days=count) if match[2] == "d" else timedelta(hours=count))
+    age = _age(text)
+    return _instant(text) if age is None else datetime.now(UTC) + age
+
+
+def earlier(text: str) -> datetime:
+    """As `moment`, but an age (`7d`, `12h`) lies in the past."""
+    age = _age(text)
+    return _instant(text) if age is None else datetime.now(UTC) - age
+
+
+def _age(text: str) -> timedelta | None:
+    match = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if match is None:
+        return None
+    return timedelta(days=int(match[1])) if match[2] == "d" else timedelta(hours=int(match[1]))
+
+
+def _instant(text: str) -> datetime:
     try:
         if len(text) == len("2027-03-01"):
             return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)

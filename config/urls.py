@@ -3,9 +3,12 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from integrations.audit_api import AuditEventsView
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("enforcement.urls")),
+    path("api/v1/audit-events", AuditEventsView.as_view(), name="audit-events"),
     path("", include("monitoring.urls")),
     path("", include("console.urls")),
 ]

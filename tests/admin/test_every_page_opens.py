@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from accounts.models import AuditEvent
 from enforcement.models import EnforcementDecision, HealthTransition, Reservation, Window
 from integrations.models import Limit
 from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.django_db
 Kind = type[Model]
 KINDS: list[Kind] = list(admin.site._registry)
 EVIDENCE: list[Kind] = [
+    AuditEvent,
     UsageRecord,
     UsageAdjustment,
     EnforcementDecision,
