@@ -1,6 +1,8 @@
 """The operator's view of people and tenants, and the rules that every admin page of ours keeps."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -9,6 +11,7 @@ from django.contrib.auth.admin import GroupAdmin as StockGroupAdmin
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 from django.forms import ModelForm
@@ -22,7 +25,17 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
 from accounts.portraits import GROUP, PERSON, TENANT, Portrait
-from accounts.services import CALENDAR_FIELDS, add_member, change_role, change_tenant, remove_member, touch_config
+from accounts.ranks import LastOwner, Rank, RankRefused, rank_of
+from accounts.services import (
+    CALENDAR_FIELDS,
+    NotAMember,
+    add_member,
+    change_role,
+    change_tenant,
+    is_last_owner,
+    remove_member,
+    touch_config,
+)
 
 admin.site.site_header = "Customhouse"
 admin.site.site_title = "Customhouse"
@@ -172,6 +185,25 @@ class GroupAdmin(StockGroupAdmin, RecordedAdmin):
                 self.delete_model(request, group)
 
 
+REFUSALS = (RankRefused, LastOwner, NotAMember)
+
+
+def _rank(membership: Membership) -> Rank:
+    return rank_of(membership.role)
+
+
+def _add(entered: Membership, actor: Actor) -> None:
+    add_member(tenant=entered.tenant, email=entered.user.email, role=Role(entered.role), actor=actor)
+
+
+def _change(entered: Membership, actor: Actor) -> None:
+    change_role(membership=entered, role=Role(entered.role), actor=actor)
+
+
+def _remove(entered: Membership, actor: Actor) -> None:
+    remove_member(membership=entered, actor=actor)
+
+
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only
     """Who may act for the tenant."""
 
@@ -202,23 +234,22 @@ class TenantAdmin(RecordedAdmin):
         touch_config(obj.pk)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Give and take roles as the services do, what lowers nobody first, so that an owner may follow another."""
+        """Give and take roles as the services do, the highest first, so that one owner may follow another."""
         formset.save(commit=False)
-        actor = operator_of(request)
-        for membership in formset.new_objects:
-            add_member(
-                tenant=membership.tenant, email=membership.user.email, role=Role(membership.role), actor=actor
-            )  # fmt: skip
-        for membership, fields in formset.changed_objects:
-            if "user" in fields:
-                remove_member(membership=membership, actor=actor)
-                add_member(
-                    tenant=membership.tenant, email=membership.user.email, role=Role(membership.role), actor=actor
-                )  # fmt: skip
-            else:
-                change_role(membership=membership, role=Role(membership.role), actor=actor)
-        for membership in formset.deleted_objects:
-            remove_member(membership=membership, actor=actor)
+        steps: list[Callable[[Actor], object]] = []
+        moved = [row for row, fields in formset.changed_objects if "user" in fields]
+        for row in sorted([*formset.new_objects, *moved], key=_rank, reverse=True):
+            steps.append(partial(_add, row))
+        changed = [row for row, fields in formset.changed_objects if "user" not in fields]
+        for row in sorted(changed, key=_rank, reverse=True):
+            steps.append(partial(_change, row))
+        for row in [*moved, *formset.deleted_objects]:
+            steps.append(partial(_remove, row))
+        for step in steps:
+            try:
+                step(operator_of(request))
+            except REFUSALS as error:
+                self.message_user(request, str(error), messages.ERROR)
 
     @admin.action(description="Suspend: refuse every call")
     def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
@@ -234,9 +265,26 @@ class TenantAdmin(RecordedAdmin):
         self.message_user(request, "Done; it holds from the next call on.", messages.SUCCESS)
 
 
+class MembershipForm(ModelForm):  # type: ignore[type-arg]  # generic for type checkers only
+    """A person's role at a tenant."""
+
+    class Meta:
+        model = Membership
+        fields = ("user", "tenant", "role")
+
+    def clean_role(self) -> str:
+        role = str(self.cleaned_data["role"])
+        stored = Membership.objects.filter(pk=self.instance.pk).first()
+        if stored is not None and role != Role.OWNER and is_last_owner(stored):
+            raise ValidationError(str(LastOwner.__doc__))
+        return role
+
+
 @admin.register(Membership)
 class MembershipAdmin(HouseAdmin):
     """Which person acts for which tenant. A membership may be deleted: no evidence refers to it."""
+
+    form = MembershipForm
 
     list_display = ("user", "tenant", "role", "created_at")
     list_filter = ("role",)
@@ -251,20 +299,30 @@ class MembershipAdmin(HouseAdmin):
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
         actor, role = operator_of(request), Role(obj.role)
         if change:
-            change_role(membership=obj, role=role, actor=actor)
+            _unless_refused(partial(change_role, membership=obj, role=role, actor=actor))
         else:
             obj.pk = add_member(tenant=obj.tenant, email=obj.user.email, role=role, actor=actor).pk
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        remove_member(membership=obj, actor=operator_of(request))
+        _unless_refused(partial(remove_member, membership=obj, actor=operator_of(request)))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
         with transaction.atomic():
             for membership in queryset:
                 self.delete_model(request, membership)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and is_last_owner(obj):
+            return False
         return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+
+def _unless_refused(act: Callable[[], object]) -> None:
+    """The form has asked before, so this is for what happened meanwhile."""
+    try:
+        act()
+    except REFUSALS as error:
+        raise PermissionDenied(str(error)) from error
 
 
 class ActionFilter(admin.SimpleListFilter):

@@ -6,14 +6,19 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import F
 
-from accounts.actors import SYSTEM, Actor
+from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import Membership, Role, Tenant, User
 from accounts.portraits import MEMBER, PERSON, TENANT
+from accounts.ranks import Rank, check_role_change, rank_of
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
+
+
+class NotAMember(Exception):
+    """This person has no role there any more."""
 
 
 @transaction.atomic
@@ -80,14 +85,20 @@ def set_password(*, user: User, password: str, actor: Actor = SYSTEM) -> None:
 def add_member(
     *, tenant: Tenant, email: str, role: Role, password: str | None = None, actor: Actor = SYSTEM
 ) -> Membership:
-    """Give a person a role at `tenant`, creating the person where the address is new."""
+    """Give a person a role at `tenant`, creating the person where the address is new; a member's role changes.
+
+    Raises `RankRefused` or `LastOwner`, and then nobody is created.
+    """
+    _lock_members(tenant.pk)
     user = User.objects.filter(email__iexact=email).first()
+    known = Membership.objects.for_tenant(tenant).filter(user=user).first() if user is not None else None
+    if known is not None:
+        return change_role(membership=known, role=role, actor=actor)
+    is_own = user is not None and _is(actor, user.pk)
+    check_role_change(by=_rank_at(tenant.pk, actor), now=None, to=role, is_own=is_own, other_owners=0)
     if user is None:
         user = User.objects.create_user(email, password)
         record(actor=actor, action=Action.PERSON_CREATED, after=PERSON.of(user))
-    known = Membership.objects.for_tenant(tenant).filter(user=user).select_related("user").first()
-    if known is not None:
-        return change_role(membership=known, role=role, actor=actor)
     membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     record(actor=actor, action=Action.MEMBER_ADDED, after=MEMBER.of(membership))
     return membership
@@ -95,8 +106,8 @@ def add_member(
 
 @transaction.atomic
 def change_role(*, membership: Membership, role: Role, actor: Actor = SYSTEM) -> Membership:
-    """Give a member another role."""
-    stored = Membership.objects.select_related("user", "tenant").get(pk=membership.pk)
+    """Give a member another role. Raises `RankRefused`, `LastOwner` or `NotAMember`."""
+    stored = _member_for(membership, to=role, actor=actor)
     before = MEMBER.of(stored)
     stored.role = role
     stored.save(update_fields=["role"])
@@ -107,10 +118,58 @@ def change_role(*, membership: Membership, role: Role, actor: Actor = SYSTEM) ->
 
 @transaction.atomic
 def remove_member(*, membership: Membership, actor: Actor = SYSTEM) -> None:
-    """Take a person's role at a tenant away; the person stays known."""
-    stored = Membership.objects.select_related("user", "tenant").get(pk=membership.pk)
+    """Take a person's role at a tenant away; the person stays known.
+
+    Raises `RankRefused`, `LastOwner` or `NotAMember`.
+    """
+    stored = _member_for(membership, to=None, actor=actor)
     record(actor=actor, action=Action.MEMBER_REMOVED, before=MEMBER.of(stored))
     stored.delete()
+
+
+def is_last_owner(membership: Membership) -> bool:
+    """Whether the tenant would be without an owner if this one stepped down now."""
+    return membership.role == Role.OWNER and _owners_beside(membership) == 0
+
+
+def _member_for(membership: Membership, *, to: Role | None, actor: Actor) -> Membership:
+    """The membership as it is stored, if `actor` may change it so; it stays so until this transaction ends."""
+    _lock_members(membership.tenant_id)
+    stored = Membership.objects.select_related("user", "tenant").filter(pk=membership.pk).first()
+    if stored is None:
+        raise NotAMember(NotAMember.__doc__)
+    check_role_change(
+        by=_rank_at(stored.tenant_id, actor),
+        now=stored.role,
+        to=to,
+        is_own=_is(actor, stored.user_id),
+        other_owners=_owners_beside(stored),
+    )
+    return stored
+
+
+def _lock_members(tenant_id: UUID) -> None:
+    """Let one at a time change who belongs to a tenant: two owners could otherwise each rely on the other."""
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
+
+
+def _rank_at(tenant_id: UUID, actor: Actor) -> Rank:
+    """What the actor may do there now; a key has no say in who belongs to a tenant."""
+    if actor.kind == ActorKind.KEY:
+        return Rank.NOBODY
+    if actor.kind != ActorKind.PERSON:
+        return Rank.INSTALLATION
+    mine = Membership.objects.filter(tenant_id=tenant_id, user_id=int(actor.id), user__is_active=True)
+    return rank_of(mine.values_list("role", flat=True).first())
+
+
+def _is(actor: Actor, user_id: int) -> bool:
+    return actor.kind == ActorKind.PERSON and actor.id == str(user_id)
+
+
+def _owners_beside(membership: Membership) -> int:
+    owners = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER, user__is_active=True)
+    return owners.exclude(pk=membership.pk).count()
 
 
 def touch_config(tenant_id: UUID) -> None:

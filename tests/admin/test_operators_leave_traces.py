@@ -131,7 +131,7 @@ def test_a_role_on_the_page_of_the_tenant_and_a_place_that_somebody_else_takes(c
     client.post(change_page(tenant), {**form, "memberships-0-user": str(people.charlie().pk)})
     roles = Membership.objects.for_tenant(tenant).order_by("user__email").values_list("user__email", "role")
     assert list(roles) == [("alice@acme.example", Role.OWNER), ("charlie@globex.example", Role.ADMIN)]
-    assert [event.action for event in AuditEvent.objects.order_by("-pk")[:2]] == ["member.added", "member.removed"]
+    assert [event.action for event in AuditEvent.objects.order_by("-pk")[:2]] == ["member.removed", "member.added"]
 
 
 def test_an_integration_that_is_renamed_and_configured(client: Client) -> None:

@@ -124,3 +124,13 @@ def test_a_stranger_cannot_be_removed() -> None:
     acme(), globex()
     with pytest.raises(CommandFailed, match="has no role at `acme`"):
         ask("member", "remove", "--tenant", "acme", "--email", "charlie@globex.example")
+
+
+def test_a_role_is_changed_and_the_last_owner_stays() -> None:
+    person = bob()
+    changed = ask("member", "role", "--tenant", "acme", "--email", person.email, "--role", "developer")
+    assert changed["role"] == "developer"
+    for words in (("role", "--role", "viewer"), ("remove",)):
+        with pytest.raises(CommandFailed, match="keeps an owner") as failed:
+            ask("member", words[0], "--tenant", "acme", "--email", alice().email, *words[1:])
+        assert failed.value.code == "last_owner"

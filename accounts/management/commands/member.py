@@ -1,4 +1,4 @@
-"""People of a customer: add, list, remove."""
+"""People of a customer: add, list, role, remove."""
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.validators import validate_email
@@ -17,13 +17,15 @@ from accounts.commands import (
 )
 from accounts.models import Membership, Role, User
 from accounts.printing import Record
-from accounts.services import add_member, remove_member
+from accounts.ranks import LastOwner, RankRefused
+from accounts.services import NotAMember, add_member, change_role, remove_member
 
 EMAIL = argument("--email", required=True)
 
 
 class Command(VerbCommand):
-    help = "People of a customer: add, list, remove."
+    help = "People of a customer: add, list, role, remove."
+    expected = (RankRefused, LastOwner, NotAMember)
 
     @verb(
         "add",
@@ -57,19 +59,33 @@ class Command(VerbCommand):
         memberships = Membership.objects.for_tenant(tenant_named(options.tenant)).select_related("user", "tenant")
         return [record_of(membership) for membership in memberships.order_by("user__email")]
 
-    @verb("remove", "Take a person's role away; the person stays known.", FOR_TENANT, EMAIL)
+    @verb(
+        "role",
+        "Give a member another role. The last owner stays one.",
+        FOR_TENANT,
+        EMAIL,
+        argument("--role", choices=Role.values, required=True),
+    )
+    def role(self, options: Options) -> Record:
+        return record_of(change_role(membership=member_named(options), role=Role(options.role), actor=self.actor))
+
+    @verb(
+        "remove", "Take a person's role away; the person stays known, and the last owner a member.", FOR_TENANT, EMAIL
+    )
     def remove(self, options: Options) -> Record:
-        membership = (
-            Membership.objects.for_tenant(tenant_named(options.tenant))
-            .select_related("user", "tenant")
-            .filter(user__email__iexact=options.email)
-            .first()
-        )
-        if membership is None:
-            raise CommandFailed(f"{options.email} has no role at `{options.tenant}`.", code="not_found")
+        membership = member_named(options)
         removed = record_of(membership)
         remove_member(membership=membership, actor=self.actor)
         return removed
+
+
+def member_named(options: Options) -> Membership:
+    """The membership of the tenant and address that are given. Raises `CommandFailed`."""
+    members = Membership.objects.for_tenant(tenant_named(options.tenant)).select_related("user", "tenant")
+    found = members.filter(user__email__iexact=options.email).first()
+    if found is None:
+        raise CommandFailed(f"{options.email} has no role at `{options.tenant}`.", code="not_found")
+    return found
 
 
 def record_of(membership: Membership) -> Record:
