@@ -38,7 +38,7 @@ SEED = Seed("genai-prices", "9.9.9", tuple(sandbox_entries()), ())
 DIGEST = "SELECT md5(coalesce(string_agg(row::text, chr(10) ORDER BY row::text), '')) FROM \"{}\" AS row"
 RATES = {"input": Decimal("1.25"), "output": Decimal(10)}
 SECRET = "sk-proj-canary-7a7b7c7d7e7f"
-DORA = Actor.person(user_id=77, email="dora@acme.example", address="203.0.113.7")
+DORA = Actor.operator(user_id=77, email="dora@example.com", address="203.0.113.7")
 
 # What writes and is nobody's change, each with the reason.
 PLUMBING = {
