@@ -75,6 +75,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.headers.TrustedProxies",
+    "config.rest.request_ids.RequestIds",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.static_files.StaticFiles",
@@ -85,6 +86,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.rest.idempotency.IdempotentPosts",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -129,11 +131,12 @@ PROMETHEUS_EXPORT_MIGRATIONS = False
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.rest.parsing.Json"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["integrations.access.GatewayKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "UNAUTHENTICATED_USER": None,
-    "EXCEPTION_HANDLER": "config.rest.told",
+    "DEFAULT_PAGINATION_CLASS": "config.rest.paging.Paging",
+    "EXCEPTION_HANDLER": "config.rest.errors.told",
 }
 
 LOGGING = {

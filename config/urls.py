@@ -4,9 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 
 from integrations.audit_api import AuditEventsView
+handler400 = "config.rest.errors.bad_request"
+handler404 = "config.rest.errors.not_found"
+handler500 = "config.rest.errors.server_error"
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include("integrations.urls")),
     path("api/v1/", include("enforcement.urls")),
     path("api/v1/audit-events", AuditEventsView.as_view(), name="audit-events"),
     path("", include("monitoring.urls")),

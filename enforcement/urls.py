@@ -4,9 +4,13 @@ from django.urls import path
 
 from enforcement.api import DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
+from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
+from integrations.urls import INTEGRATION
 
 urlpatterns = [
+    path(f"{INTEGRATION}/health", HealthView.as_view(), name="integration-health"),
+    path(f"{INTEGRATION}/limits", UsedLimitsView.as_view(), name="integration-limits"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),
     path("enforcement/status", StatusView.as_view(), name="enforcement-status"),

@@ -1,5 +1,6 @@
 """REST access with a gateway key."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.utils import timezone
@@ -25,18 +26,24 @@ class GatewayKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer cush_…` (or `x-api-key`): a key that is neither revoked, expired nor frozen."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
-        text = _presented(request)
-        if text is None:
-            return None
-        public_id = public_id_of(text)
-        row = GatewayKey.objects.filter(public_id=public_id).first() if public_id else None
-        key = snapshot_of_key(row) if row is not None else None
-        if key is None or not matches(key, digest_of(text)) or not _is_usable(key):
-            raise AuthenticationFailed("This gateway key is not valid.")
-        return KeyHolder(key), None
+        holder = holder_by(request.headers)
+        return (holder, None) if holder is not None else None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:
+    """Whose key stands in the headers of a request; `None`: no key. Raises `AuthenticationFailed`."""
+    text = _presented(headers)
+    if text is None:
+        return None
+    public_id = public_id_of(text)
+    row = GatewayKey.objects.filter(public_id=public_id).first() if public_id else None
+    key = snapshot_of_key(row) if row is not None else None
+    if key is None or not matches(key, digest_of(text)) or not _is_usable(key):
+        raise AuthenticationFailed("This gateway key is not valid.")
+    return KeyHolder(key)
 
 
 def holder_of(request: Request) -> KeyHolder:
@@ -47,11 +54,11 @@ def holder_of(request: Request) -> KeyHolder:
     return holder
 
 
-def _presented(request: Request) -> str | None:
-    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
+def _presented(headers: Mapping[str, str]) -> str | None:
+    scheme, _, credential = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential:
         return credential.strip()
-    return request.headers.get("X-Api-Key")
+    return headers.get("X-Api-Key")
 
 
 def _is_usable(key: KeySnapshot) -> bool:

@@ -59,6 +59,22 @@ def check_reference(reference: str) -> None:
         raise BadReference("A reference begins with env:// or file://; give a key itself by standard input.")
 
 
+def check_own_reference(reference: str, *, tenant_id: UUID) -> None:
+    """Raise `BadReference` unless the operator set aside for this very tenant what `reference` names.
+
+    Tenants name references themselves and choose where a key is sent, so none may name what is another's.
+    """
+    check_reference(reference)
+    own = f"{REFERENCE_VARIABLE_PREFIX}{tenant_id.hex.upper()}_"
+    if reference.startswith("env://"):
+        if not reference.removeprefix("env://").startswith(own):
+            raise BadReference(f"env:// may name variables of this tenant, which begin with {own}.")
+    elif not _file_of(reference).is_relative_to(_folder().resolve() / str(tenant_id)):
+        raise BadReference(
+            f"file:// references of this tenant must lie in CUSTOMHOUSE_CREDENTIAL_DIRECTORY/{tenant_id}."
+        )
+
+
 def resolve(reference: str) -> str:
     """Follow `env://NAME` or `file://path`. Raises `BadReference`."""
     check_reference(reference)
@@ -84,13 +100,17 @@ def check_plain(credential: str) -> None:
 
 
 def _file_of(reference: str) -> Path:
+    path = Path(reference.removeprefix("file://")).resolve()
+    if not path.is_relative_to(_folder().resolve()):
+        raise BadReference("file:// references must lie in CUSTOMHOUSE_CREDENTIAL_DIRECTORY.")
+    return path
+
+
+def _folder() -> Path:
     folder = settings.ENVIRONMENT.credential_directory
     if folder is None:
         raise BadReference("file:// references need CUSTOMHOUSE_CREDENTIAL_DIRECTORY.")
-    path = Path(reference.removeprefix("file://")).resolve()
-    if not path.is_relative_to(Path(folder).resolve()):
-        raise BadReference("file:// references must lie in CUSTOMHOUSE_CREDENTIAL_DIRECTORY.")
-    return path
+    return Path(folder)
 
 
 def binding_of(*, tenant_id: UUID, integration_id: UUID, origin: str, version: int) -> Binding:

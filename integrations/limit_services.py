@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -243,12 +244,20 @@ def set_classic_limit(
 
 def classic_limits(integration: Integration, now: datetime) -> dict[str, int]:
     """The integration's plain limits that are set, in cents, tokens and requests."""
-    rows = Limit.objects.for_tenant(integration.tenant_id).in_force(now).filter(
-        integration=integration, mode=Mode.STRICT
-    )  # fmt: skip
-    amounts = {(row.metric, row.period): row.amount or 0 for row in rows}
+    return classic_limits_of([integration], now)[integration.pk]
+
+
+def classic_limits_of(integrations: Sequence[Integration], now: datetime) -> dict[UUID, dict[str, int]]:
+    """The same of several integrations, by their ids; one query."""
+    rows = Limit.objects.in_force(now).filter(
+        tenant_id__in={one.tenant_id for one in integrations}, integration__in=integrations, mode=Mode.STRICT
+    )
+    amounts = {(row.integration_id, row.metric, row.period): row.amount or 0 for row in rows}
     return {
-        field: amounts[metric, period] // unit
-        for field, (metric, period, unit) in CLASSIC.items()
-        if (metric, period) in amounts
+        one.pk: {
+            field: amounts[one.pk, metric, period] // unit
+            for field, (metric, period, unit) in CLASSIC.items()
+            if (one.pk, metric, period) in amounts
+        }
+        for one in integrations
     }

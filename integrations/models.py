@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from accounts.ids import uuid7
 from accounts.models import Tenant, User
+from integrations.kept_answers import KeptAnswer as KeptAnswer
 from integrations.limits import Limit as Limit
 from integrations.providers import PROVIDERS, SANDBOX_ORIGIN, BadBaseUrl, ProviderType, origin_of
 from integrations.querysets import GatewayKeyQuerySet, IntegrationQuerySet

@@ -1,7 +1,14 @@
 """Nano-USD and the units that people enter and read. Pure."""
 
+from fractions import Fraction
+
 NANOS_PER_DOLLAR = 1_000_000_000
 NANOS_PER_CENT = NANOS_PER_DOLLAR // 100
+
+
+def cents_of(nanos: int) -> int:
+    """Whole cents, rounded half-even."""
+    return round(Fraction(nanos, NANOS_PER_CENT))
 
 
 def plain_dollars(nanos: int) -> str:

@@ -27,6 +27,8 @@ from integrations.providers import ProviderType
 # No word that an error of the sandbox would use: what repeats a credential is masked.
 SANDBOX_CREDENTIAL = "no-key-needed-here"
 CALL_FIELDS = ("default_model", "max_output_tokens", "on_disconnect", "outage_policy")
+OWN_FIELDS = ("name", "config")
+"""What is the customer's own business: calls are carried all the same, under another address after a new name."""
 
 
 class CredentialRequired(Exception):
@@ -47,9 +49,12 @@ def create_integration(
     base_url: str = "",
     created_by: User | None = None,
     actor: Actor = SYSTEM,
+    is_enabled: bool = True,
     **fields: object,
 ) -> Integration:
-    """Register a provider with its credential (a key, or an `env://` or `file://` reference) and enable it.
+    """Register a provider with its credential (a key, or an `env://` or `file://` reference).
+
+    With a credential it is enabled at once, unless `is_enabled` is false.
 
     Raises `ValidationError` for bad fields, `BadReference`, and `VaultError` without a usable master key.
     """
@@ -68,7 +73,8 @@ def create_integration(
     record(actor=actor, action=Action.INTEGRATION_CREATED, after=INTEGRATION.of(integration))
     if credential:
         store_credential(integration=integration, credential=credential, actor=actor)
-        _set_status(integration, Status.ENABLED, actor)
+        if is_enabled:
+            _set_status(integration, Status.ENABLED, actor)
     touch_config(tenant.pk)
     return integration
 
@@ -133,13 +139,13 @@ def move_integration(
 
 @transaction.atomic
 def update_integration(*, integration: Integration, actor: Actor = SYSTEM, **fields: object) -> Integration:
-    """Change how calls are carried: any of `default_model`, `max_output_tokens`, `on_disconnect`, `outage_policy`.
+    """Change any of `CALL_FIELDS`, which say how calls are carried, and of `OWN_FIELDS`.
 
     Raises `ValidationError` for bad values.
     """
     before = _seen(integration)
     for name, value in fields.items():
-        assert name in CALL_FIELDS, name
+        assert name in CALL_FIELDS + OWN_FIELDS, name
         setattr(integration, name, value)
     integration.full_clean()
     integration.save(update_fields=[*fields, "updated_at"])

@@ -1,5 +1,6 @@
 """A program with a gateway key that talks to REST."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +23,22 @@ class Program:
     integration: Integration
     key: GatewayKey
     client: APIClient = field(repr=False)
+    secret: str = field(repr=False)
 
     def post(self, path: str, body: object = None) -> tuple[int, Any]:
         answer = self.client.post(f"/api/v1/{path}", body, format="json")
         return answer.status_code, answer.json()
+
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """Any request with headers of its own: `if_match=…` is `If-Match`."""
+        named: Any = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        return self.client.generic(
+            method,
+            f"/api/v1/{path}",
+            "" if body is None else json.dumps(body),
+            content_type="application/json",
+            **named,
+        )
 
     def get(self, path: str, **query: str) -> tuple[int, Any]:
         answer = self.client.get(f"/api/v1/{path}", query)
@@ -36,14 +49,14 @@ class Program:
         return {"integration_id": str(self.integration.pk), **fields}
 
 
-def program(*scopes: str, tenant: Tenant | None = None) -> Program:
-    """A program with an integration of its own; with the scope `inference` unless said."""
+def program(*scopes: str, tenant: Tenant | None = None, **fields: Any) -> Program:
+    """A program with an integration of its own; with the scope `inference` unless said. Its key has these fields."""
     tenant = tenant or acme()
     integration = sandbox_of(tenant, name=f"prod-{tenant.integrations.count()}")
-    key, text = create_key(tenant=tenant, name="app", scopes=list(scopes) or ["inference"])
+    key, text = create_key(tenant=tenant, name="app", scopes=list(scopes) or ["inference"], **fields)
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {text}")
-    return Program(tenant, integration, key, client)
+    return Program(tenant, integration, key, client, text)
 
 
 def limit(program: Program, amount: int, metric: str = "cost", period: str = "month", **fields: Any) -> Limit:

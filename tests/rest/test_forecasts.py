@@ -1,41 +1,14 @@
 """Limits that do not exist yet: what they would answer, and what they would have refused."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from accounts.ids import uuid7
-from telemetry.models import UsageRecord
 from tests.people import globex, sandbox_of
-from tests.rest.programs import Program, limit, program
+from tests.rest.evidence import used
+from tests.rest.programs import limit, program
 
 pytestmark = pytest.mark.django_db
 
 DRAFT = {"scope": "tenant", "metric": "cost", "period": "day", "amount": 100}
-
-
-def used(asker: Program, nanos: int, *, days_ago: float = 0, model: str = "sandbox-small", tokens: int = 10) -> None:
-    at = datetime.now(UTC) - timedelta(days=days_ago)
-    UsageRecord.objects.create(
-        tenant_id=asker.tenant.pk,
-        call_id=uuid7(),
-        integration_id=asker.integration.pk,
-        key_id=asker.key.pk,
-        provider="sandbox",
-        endpoint="chat.completions",
-        model=model,
-        stream=False,
-        dispatched=True,
-        tokens_in=tokens,
-        tokens_out=0,
-        cost_nanos=nanos,
-        cost_status="priced",
-        quality="reported",
-        policy_result="allowed",
-        source="proxy",
-        admitted_at=at,
-        created_at=at,
-    )
 
 
 def test_a_draft_is_held_against_what_its_period_has_used() -> None:
@@ -87,7 +60,7 @@ def test_a_draft_on_another_tenants_integration_is_refused() -> None:
     asker, foreign = program("read"), sandbox_of(globex())
     draft = DRAFT | {"scope": "integration", "integration_id": str(foreign.pk)}
     status, answer = asker.post("enforcement/replay", {"limit": draft})
-    assert (status, list(answer)) == (400, ["integration_id"])
+    assert (status, [one["field"] for one in answer["errors"]]) == (400, ["integration_id"])
 
 
 def test_a_replay_says_what_the_limit_would_have_refused() -> None:

@@ -1,0 +1,1 @@
+"""What all of REST has in common: errors, request ids, pages, and POSTs that can be repeated."""

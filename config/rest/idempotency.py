@@ -1,0 +1,105 @@
+"""POSTs that may be repeated: `Idempotency-Key` gives the answer of the first, and nothing is done twice."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from rest_framework.exceptions import AuthenticationFailed
+
+from config.rest.errors import problem
+from integrations.access import KeyHolder, holder_by
+from integrations.answers import Answer, AnswerIsLost, Repeatable, claim, keep, kept
+from integrations.doors import ManagementView
+from integrations.models import Scope
+
+KEY = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+SHAPE = re.compile(r"[\x21-\x7e]{1,255}")
+KEPT_HEADERS = ("Content-Type", "ETag", "Location", "Cache-Control")
+
+
+class IdempotentPosts:
+    """Runs a POST of management and keeps its answer in one transaction, so that neither is there without the other.
+
+    Only successes are kept: a refusal changed nothing, so the same request is tried anew.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> HttpResponse | None:
+        """Answer in the view's place where the request has a key."""
+        key = request.headers.get(KEY)
+        if key is None or request.method != "POST" or not issubclass(getattr(view, "cls", object), ManagementView):
+            return None
+        holder = _manager(request)
+        if holder is None:
+            # The view says what is wrong with whoever asks.
+            return None
+        if not SHAPE.fullmatch(key):
+            return problem(
+                request, 400, "idempotency_key_invalid", f"{KEY} has 1 to 255 visible ASCII characters."
+            )  # fmt: skip
+        asked = Repeatable(holder.key.tenant_id, holder.key.id, key, _digest(request))
+        with transaction.atomic():
+            if not claim(asked):
+                answer = problem(
+                    request, 409, "idempotency_key_in_use", "The first request with this key is still running."
+                )
+                answer["Retry-After"] = "1"
+                return answer
+            before = _before(request, asked)
+            return before if before is not None else _run(asked, view, request, arguments, named)
+
+
+def _before(request: HttpRequest, asked: Repeatable) -> HttpResponse | None:
+    try:
+        found = kept(asked, now=timezone.now())
+    except AnswerIsLost:
+        return problem(
+            request, 409, "idempotent_answer_lost", "This request was done, and its answer can no longer be opened."
+        )
+    if found is None:
+        return None
+    if found.digest != asked.digest:
+        return problem(request, 422, "idempotency_key_reused", "This key belongs to another request.")
+    answer = HttpResponse(found.body, status=found.status, headers=found.headers)
+    answer[REPLAYED] = "true"
+    return answer
+
+
+def _run(
+    asked: Repeatable, view: Callable[..., Any], request: HttpRequest, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> HttpResponse:
+    answer: HttpResponse = view(request, *arguments, **named)
+    if hasattr(answer, "render"):
+        answer = answer.render()
+    if not 200 <= answer.status_code < 300:
+        transaction.set_rollback(True)
+        return answer
+    headers = {name: answer[name] for name in KEPT_HEADERS if name in answer}
+    keep(asked, Answer(asked.digest, answer.status_code, headers, answer.content.decode()), now=timezone.now())
+    return answer
+
+
+def _manager(request: HttpRequest) -> KeyHolder | None:
+    try:
+        holder = holder_by(request.headers)
+    except AuthenticationFailed:
+        return None
+    return holder if holder is not None and Scope.MANAGE in holder.key.scopes else None
+
+
+def _digest(request: HttpRequest) -> bytes:
+    """What the request asks for, and of what."""
+    target = f"{request.method} {request.get_full_path()}\n".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(target + request.body).digest()

@@ -1,0 +1,32 @@
+"""Evidence of calls that were never made."""
+
+from datetime import UTC, datetime, timedelta
+
+from accounts.ids import uuid7
+from telemetry.models import UsageRecord
+from tests.rest.programs import Program
+
+
+def used(asker: Program, nanos: int, *, days_ago: float = 0, model: str = "sandbox-small", tokens: int = 10) -> None:
+    """A call of this program that cost so much."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    UsageRecord.objects.create(
+        tenant_id=asker.tenant.pk,
+        call_id=uuid7(),
+        integration_id=asker.integration.pk,
+        key_id=asker.key.pk,
+        provider="sandbox",
+        endpoint="chat.completions",
+        model=model,
+        stream=False,
+        dispatched=True,
+        tokens_in=tokens,
+        tokens_out=0,
+        cost_nanos=nanos,
+        cost_status="priced",
+        quality="reported",
+        policy_result="allowed",
+        source="proxy",
+        admitted_at=at,
+        created_at=at,
+    )

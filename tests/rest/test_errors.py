@@ -1,0 +1,104 @@
+"""What went wrong is said in one form everywhere under /api/, with a code for programs and an id for people."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from config.rest import errors
+from enforcement import api
+from tests.rest.programs import program
+
+pytestmark = pytest.mark.django_db
+MEMBERS = {"type", "title", "status", "code", "detail", "request_id"}
+
+
+def problem_of(answer: Any) -> dict[str, Any]:
+    assert answer["Content-Type"] == errors.PROBLEM
+    document: dict[str, Any] = answer.json()
+    assert set(document) >= MEMBERS
+    assert (document["status"], document["request_id"]) == (answer.status_code, answer["X-Request-Id"])
+    return document
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "nothing/here", 404, "not_found"),
+        ("GET", "cus/integrations/00000000-0000-0000-0000-000000000000", 404, "not_found"),
+        ("DELETE", "cus/integrations", 405, "method_not_allowed"),
+        ("POST", "decisions/00000000-0000-0000-0000-000000000000", 405, "method_not_allowed"),
+    ],
+)
+def test_what_is_not_there_is_said_as_a_problem(method: str, path: str, status: int, code: str) -> None:
+    document = problem_of(program("manage").send(method, path))
+    assert (document["status"], document["code"], document["type"]) == (status, code, f"urn:customhouse:problem:{code}")
+
+
+def test_without_a_key_nobody_is_told_anything() -> None:
+    answer = Client().get("/api/v1/cus/integrations")
+    assert (problem_of(answer)["code"], answer["WWW-Authenticate"]) == ("not_authenticated", "Bearer")
+    answer = Client().get("/api/v1/cus/integrations", headers={"authorization": "Bearer cush_nobody"})
+    assert (answer.status_code, problem_of(answer)["code"]) == (401, "authentication_failed")
+
+
+def test_a_key_without_the_scope_is_told_which_one_it_lacks() -> None:
+    answer = program("inference").send("GET", "cus/integrations")
+    assert (answer.status_code, problem_of(answer)["code"]) == (403, "scope_missing")
+    answer = program("read").send("POST", "cus/integrations", {})
+    assert (answer.status_code, problem_of(answer)["code"]) == (403, "scope_missing")
+
+
+def test_every_wrong_field_is_named_by_its_path() -> None:
+    asker = program()
+    answer = asker.send("POST", "enforcement/batch", {"checks": [asker.call(), asker.call(estimated_tokens=-1)]})
+    (error,) = problem_of(answer)["errors"]
+    assert (error["field"], error["code"]) == ("checks.1.estimated_tokens", "min_value")
+
+
+@pytest.mark.parametrize("body", ["{", '{"a": NaN}', "[" * 100_000, '"\\ud800"', ""])
+def test_a_body_that_is_no_json_object_is_the_clients_fault(body: str) -> None:
+    asker = program("manage")
+    answer = asker.client.generic("POST", "/api/v1/cus/integrations", body, content_type="application/json")
+    assert (answer.status_code, problem_of(answer)["code"] in {"parse_error", "invalid"}) == (400, True)
+
+
+def test_another_type_of_body_is_refused() -> None:
+    asker = program("manage")
+    answer = asker.client.generic("POST", "/api/v1/cus/integrations", "<a/>", content_type="text/xml")
+    assert problem_of(answer)["code"] == "unsupported_media_type"
+
+
+def test_what_nobody_expected_is_a_problem_without_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("inner workings")
+
+    monkeypatch.setattr(api, "receipt", fail)
+    asker = program()
+    asker.client.raise_request_exception = False
+    answer = asker.send("GET", "decisions/00000000-0000-0000-0000-000000000000")
+    assert (problem_of(answer)["code"], b"inner workings" in answer.content) == ("internal_error", False)
+
+
+def test_pages_for_people_keep_their_own_errors() -> None:
+    answer = Client().get("/nothing/here")
+    assert (answer.status_code, answer["Content-Type"].partition(";")[0]) == (404, "text/html")
+
+
+def test_a_request_keeps_the_id_that_its_client_gave_it() -> None:
+    asker = program()
+    assert asker.send("GET", "enforcement/status", x_request_id="mine-1")["X-Request-Id"] == "mine-1"
+    ids = {asker.send("GET", "enforcement/status")["X-Request-Id"] for _ in range(2)}
+    assert len(ids) == 2 and all(one.startswith("req_") for one in ids)
+
+
+@pytest.mark.parametrize("strange", ["", "a b", "x" * 101, "a\tb", "é"])
+def test_a_strange_id_is_replaced(strange: str) -> None:
+    assert program().send("GET", "enforcement/status", x_request_id=strange)["X-Request-Id"].startswith("req_")
+
+
+def test_a_gateway_key_in_the_wrong_place_is_not_repeated() -> None:
+    asker = program("manage")
+    text = asker.secret
+    answer = asker.send("POST", "cus/integrations", {text: 1, "name": text}, x_request_id=text)
+    assert (answer.status_code, text.encode() in answer.content, answer["X-Request-Id"] == text) == (400, False, False)
