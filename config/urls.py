@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/v1/", include("integrations.urls")),
     path("api/v1/", include("enforcement.urls")),
     path("api/v1/audit-events", AuditEventsView.as_view(), name="audit-events"),
+    path("api/v1/", include("proxy.urls")),
     path("", include("monitoring.urls")),
     path("", include("console.urls")),
 ]
