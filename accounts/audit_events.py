@@ -38,6 +38,7 @@ class Action(StrEnum):
     CREDENTIAL_ROTATED = "credential.rotated"
     KEY_CREATED = "key.created"
     KEY_CHANGED = "key.changed"
+    KEY_ROTATED = "key.rotated"
     KEY_FROZEN = "key.frozen"
     KEY_UNFROZEN = "key.unfrozen"
     KEY_REVOKED = "key.revoked"

@@ -9,11 +9,13 @@ from uuid import UUID
 from django.db import connection
 
 from accounts.calendars import Calendar
+from accounts.ids import uuid7
 from enforcement import openings
 from enforcement.models import Window, WindowSecond
 from enforcement.slots import SLOTS, SlidingMinute
 from enforcement.standing import Standing, in_sliding_minute
 from enforcement.windows import Span, span_of
+from integrations.limits import Mode
 from integrations.snapshot import LimitSnapshot
 
 
@@ -65,6 +67,20 @@ def balances_of(
             standing = Standing(limit, window.spent, window.held, span.ends_at)
         balances.append(Balance(standing, is_open=True))
     return balances
+
+
+def unlimited(*, scope: str, target_id: UUID | None, metric: str, period: str) -> LimitSnapshot:
+    """A limit that nobody has set: its balance says what was used, by the evidence."""
+    return LimitSnapshot(
+        limit_id=uuid7(),
+        version=0,
+        scope=scope,
+        target_id=target_id,
+        metric=metric,
+        period=period,
+        mode=Mode.STRICT,
+        amount=0,
+    )
 
 
 def _windows(tenant_id: UUID, spans: Mapping[UUID, Span]) -> dict[UUID, Window]:

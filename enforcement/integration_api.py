@@ -9,8 +9,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.ids import uuid7
-from enforcement.balances import balances_of
+from enforcement.balances import balances_of, unlimited
 from enforcement.models import HealthTransition
 from enforcement.standing import Standing
 from enforcement.windows import span_of
@@ -70,16 +69,7 @@ def _classic(tenant: TenantSnapshot, integration: Integration, field: str, now: 
             integration.pk, metric, period, Mode.STRICT,
         ):  # fmt: skip
             return present
-    return LimitSnapshot(
-        limit_id=uuid7(),
-        version=0,
-        scope=LimitScope.INTEGRATION,
-        target_id=integration.pk,
-        metric=metric,
-        period=period,
-        mode=Mode.STRICT,
-        amount=0,
-    )
+    return unlimited(scope=LimitScope.INTEGRATION, target_id=integration.pk, metric=metric, period=period)
 
 
 def _used(standings: Sequence[Standing]) -> dict[str, Any]:

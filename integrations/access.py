@@ -40,8 +40,9 @@ def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:
         return None
     public_id = public_id_of(text)
     row = GatewayKey.objects.filter(public_id=public_id).first() if public_id else None
-    key = snapshot_of_key(row) if row is not None else None
-    if key is None or not matches(key, digest_of(text)) or not _is_usable(key):
+    digest = digest_of(text)
+    key = snapshot_of_key(row, digest) if row is not None else None
+    if key is None or not matches(key, digest) or not _is_usable(key):
         raise AuthenticationFailed("This gateway key is not valid.")
     return KeyHolder(key)
 

@@ -30,9 +30,9 @@ class NewKey:
         return digest_of(self.text)
 
 
-def generate() -> NewKey:
-    """Make a key with 256 bits of randomness."""
-    public_id = "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_LENGTH))
+def generate(public_id: str | None = None) -> NewKey:
+    """Make a key with 256 bits of randomness, or another secret for the key with this public id."""
+    public_id = public_id or "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_LENGTH))
     secret = "".join(secrets.choice(ALPHABET) for _ in range(SECRET_LENGTH))
     body = f"{PREFIX}_{public_id}_{secret}"
     return NewKey(public_id=public_id, text=body + _checksum(body))

@@ -1,7 +1,7 @@
 """Writes: gateway keys."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -9,10 +9,13 @@ from accounts.actors import SYSTEM, Actor
 from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import Tenant, User
+from accounts.portraits import Likeness
 from accounts.services import touch_config
 from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
 from integrations.portraits import GATEWAY_KEY
+
+KEY_FIELDS = ("name", "scopes", "allowed_models", "expires_at")
 
 
 class KeyIsRevoked(Exception):
@@ -52,6 +55,44 @@ def create_key(
 
 
 @transaction.atomic
+def update_key(
+    *,
+    key: GatewayKey,
+    integrations: Sequence[Integration] | None = None,
+    actor: Actor = SYSTEM,
+    **fields: object,
+) -> GatewayKey:
+    """Change any of `KEY_FIELDS`, and which integrations it may use. Raises `KeyIsRevoked` and `ValidationError`."""
+    _check_not_revoked(key)
+    before = _seen(key)
+    for name, value in fields.items():
+        assert name in KEY_FIELDS, name
+        setattr(key, name, value)
+    key.full_clean(exclude=["digest", "previous_digest"])
+    if integrations is not None:
+        key.integrations.set(integrations)
+    return _change(key, Action.KEY_CHANGED, actor, before=before, **fields)
+
+
+@transaction.atomic
+def rotate_key(
+    *, key: GatewayKey, grace: timedelta, now: datetime, actor: Actor = SYSTEM
+) -> tuple[GatewayKey, str]:
+    """Give the key another secret; the second value is its text, to be shown once.
+
+    Id, name and history stay. The secret so far is good until the grace is over or the key expires, and the one
+    before it no longer. Raises `KeyIsRevoked`.
+    """
+    _check_not_revoked(key)
+    new = gateway_keys.generate(key.public_id)
+    ends_at = min(now + grace, key.expires_at) if key.expires_at is not None else now + grace
+    previous = key.digest if ends_at > now else None
+    secrets = {"digest": new.digest, "previous_digest": previous, "previous_expires_at": ends_at if previous else None}
+    _change(key, Action.KEY_ROTATED, actor, **secrets)
+    return key, new.text
+
+
+@transaction.atomic
 def freeze_key(*, key: GatewayKey, now: datetime, actor: Actor = SYSTEM) -> GatewayKey:
     """Refuse the key until it is unfrozen."""
     return _change(key, Action.KEY_FROZEN, actor, frozen_at=now)
@@ -66,18 +107,35 @@ def unfreeze_key(*, key: GatewayKey, actor: Actor = SYSTEM) -> GatewayKey:
 @transaction.atomic
 def revoke_key(*, key: GatewayKey, reason: str, now: datetime, actor: Actor = SYSTEM) -> GatewayKey:
     """Refuse the key for ever."""
-    if key.revoked_at is not None:
-        raise KeyIsRevoked(KeyIsRevoked.__doc__)
+    _check_not_revoked(key)
     return _change(key, Action.KEY_REVOKED, actor, reason=reason, revoked_at=now, revoke_reason=reason[:200])
 
 
-def _change(key: GatewayKey, action: Action, actor: Actor, *, reason: str = "", **fields: object) -> GatewayKey:
-    # What stood there before is what is stored, whatever the caller has read.
-    before = GATEWAY_KEY.of(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk))
+def _check_not_revoked(key: GatewayKey) -> None:
+    if key.revoked_at is not None:
+        raise KeyIsRevoked(KeyIsRevoked.__doc__)
+
+
+def _seen(key: GatewayKey) -> Likeness:
+    """The key as it is stored, which stays so until this transaction changes it."""
+    return GATEWAY_KEY.of(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk))
+
+
+def _change(
+    key: GatewayKey,
+    action: Action,
+    actor: Actor,
+    *,
+    before: Likeness | None = None,
+    reason: str = "",
+    **fields: object,
+) -> GatewayKey:
+    before = before or _seen(key)
     for name, value in fields.items():
         setattr(key, name, value)
     key.save(update_fields=list(fields))
     touch_config(key.tenant_id)
-    if (after := GATEWAY_KEY.of(key)) != before:
+    # Of secrets no likeness shows that one came in another's place.
+    if (after := GATEWAY_KEY.of(key)) != before or action is Action.KEY_ROTATED:
         record(actor=actor, action=action, before=before, after=after, reason=reason)
     return key

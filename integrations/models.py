@@ -1,5 +1,7 @@
 """With whom: a tenant's providers, its credentials, its gateway keys."""
 
+from datetime import datetime
+
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -171,6 +173,9 @@ class GatewayKey(models.Model):
     name = models.CharField(max_length=100)
     public_id = models.CharField(max_length=16, unique=True, editable=False)
     digest = models.BinaryField(max_length=32, editable=False)
+    previous_digest = models.BinaryField(max_length=32, null=True, editable=False)
+    """Of the secret before the last rotation, which is good until `previous_expires_at`."""
+    previous_expires_at = models.DateTimeField(null=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=16, choices=Scope), default=list)
     integrations = models.ManyToManyField(Integration, blank=True, help_text="None chosen: all of the tenant's.")
     allowed_models = ArrayField(
@@ -195,6 +200,14 @@ class GatewayKey(models.Model):
     def prefix(self) -> str:
         """The part that may be shown."""
         return f"cush_{self.public_id}"
+
+    def state_at(self, now: datetime) -> str:
+        """Whether the key is taken, in one word."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "frozen" if self.frozen_at is not None else "active"
 
 
 class MasterKeyCanary(models.Model):

@@ -39,7 +39,17 @@ CREDENTIAL = Portrait(
 )
 GATEWAY_KEY = Portrait(
     "key",
-    ("name", "public_id", "scopes", "allowed_models", "expires_at", "frozen_at", "revoked_at", "revoke_reason"),
+    (
+        "name",
+        "public_id",
+        "scopes",
+        "allowed_models",
+        "expires_at",
+        "previous_expires_at",
+        "frozen_at",
+        "revoked_at",
+        "revoke_reason",
+    ),
     {"integrations": lambda key: sorted(integration.name for integration in key.integrations.all())},
 )
 LIMIT = Portrait(

@@ -47,15 +47,18 @@ class SnapshotStore:
         """Whether the store was asked before and has no such key."""
         return public_id in self._unknown
 
-    def load(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
+    def load(self, public_id: str, digest: bytes | None = None) -> tuple[TenantSnapshot, KeySnapshot] | None:
         """Read the key and its tenant from the database and keep them; `None` if there is no such key."""
-        found = self.read(public_id)
+        found = self.read(public_id, digest)
         if found is not None:
             self.keep(*found)
         return found
 
-    def read(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        """Read the key and its tenant from the database; `None` if there is no such key."""
+    def read(self, public_id: str, digest: bytes | None = None) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """Read the key and its tenant from the database; `None` if there is no such key.
+
+        The key is as the secret with this digest opens it, see `snapshot_of_key`.
+        """
         rows = GatewayKey.objects.filter(public_id=public_id)
         tenant_id = rows.values_list("tenant_id", flat=True).first()
         if tenant_id is None:
@@ -63,7 +66,7 @@ class SnapshotStore:
             return None
         # The version is read before everything it vouches for: a change in between makes it too old, never too new.
         tenant = load_tenant(tenant_id)
-        return tenant, snapshot_of_key(rows.get())
+        return tenant, snapshot_of_key(rows.get(), digest)
 
     def keep(self, tenant: TenantSnapshot, key: KeySnapshot) -> None:
         """Remember what was read."""
@@ -178,8 +181,12 @@ def _terms_of(row: Limit, now: datetime) -> list[LimitSnapshot]:
     return [raised, replace(base, starts_at=until)]
 
 
-def snapshot_of_key(row: GatewayKey) -> KeySnapshot:
-    return KeySnapshot(
+def snapshot_of_key(row: GatewayKey, digest: bytes | None = None) -> KeySnapshot:
+    """The key as its secret opens it, or as the secret with this digest does if it is the one before.
+
+    That one is a key which expires with its grace, so that whoever checks the expiry of keys checks it, too.
+    """
+    newest = KeySnapshot(
         id=row.pk,
         tenant_id=row.tenant_id,
         public_id=row.public_id,
@@ -191,3 +198,10 @@ def snapshot_of_key(row: GatewayKey) -> KeySnapshot:
         frozen=row.frozen_at is not None,
         revoked=row.revoked_at is not None,
     )
+    if digest is None or row.previous_digest is None or row.previous_expires_at is None:
+        return newest
+    previous = bytes(row.previous_digest)
+    if not hmac.compare_digest(previous, digest):
+        return newest
+    ends_at = min(row.previous_expires_at, row.expires_at or row.previous_expires_at)
+    return replace(newest, digest=previous, expires_at=ends_at)

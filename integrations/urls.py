@@ -3,12 +3,20 @@
 from django.urls import path
 
 from integrations.integration_api import DisableView, EnableView, IntegrationsView, IntegrationView
+from integrations.key_api import FreezeView, KeysView, KeyView, RevokeView, RotateView, UnfreezeView
 
 INTEGRATION = "cus/integrations/<uuid:integration_id>"
+KEY = "api-keys/<uuid:key_id>"
 
 urlpatterns = [
     path("cus/integrations", IntegrationsView.as_view(), name="integrations"),
     path(INTEGRATION, IntegrationView.as_view(), name="integration"),
     path(f"{INTEGRATION}/enable", EnableView.as_view(), name="integration-enable"),
     path(f"{INTEGRATION}/disable", DisableView.as_view(), name="integration-disable"),
+    path("api-keys", KeysView.as_view(), name="keys"),
+    path(KEY, KeyView.as_view(), name="key"),
+    path(f"{KEY}/freeze", FreezeView.as_view(), name="key-freeze"),
+    path(f"{KEY}/unfreeze", UnfreezeView.as_view(), name="key-unfreeze"),
+    path(f"{KEY}/revoke", RevokeView.as_view(), name="key-revoke"),
+    path(f"{KEY}/rotate", RotateView.as_view(), name="key-rotate"),
 ]

@@ -97,7 +97,7 @@ async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tupl
     public_id = public_id_of(text)
     if public_id is None or gateway.snapshots.is_unknown(public_id):
         raise _invalid_key()
-    found = await gateway.load_key(public_id)
+    found = await gateway.load_key(public_id, digest)
     if found is None or not matches(found[1], digest):
         raise _invalid_key()
     return found

@@ -7,6 +7,7 @@ from functools import partial
 from accounts.ids import uuid7
 from enforcement.entries import LedgerUnavailable, Stale
 from integrations.models import OutagePolicy
+from integrations.snapshot_store import matches
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.arrivals import Arrival
@@ -99,8 +100,9 @@ class Call:
                 outcome = await gateway.ledger.admit_degraded(arrival.asking)
             if not isinstance(outcome, Stale):
                 break
-            found = await gateway.load_key(key.public_id)
-            if found is None:
+            found = await gateway.load_key(key.public_id, key.digest)
+            # The key may have another secret since.
+            if found is None or not matches(found[1], key.digest):
                 raise Refusal(ErrorKind.INVALID_KEY, "This gateway key is not valid.")
             tenant, key = found
             integration = arrivals.integration_for(tenant, key, self.target, self.dialect)

@@ -95,11 +95,14 @@ class Gateway:
         await asyncio.to_thread(self.health.stop)
         self._threads.shutdown(wait=True)
 
-    async def load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        """Read key, tenant and, where it changed, the price book from the database. Raises `LedgerUnavailable`."""
+    async def load_key(self, public_id: str, digest: bytes | None = None) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        """Read key, tenant and, where it changed, the price book from the database. Raises `LedgerUnavailable`.
+
+        The key is as the secret with this digest opens it.
+        """
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                return await self._in_thread(self._load_key, public_id)
+                return await self._in_thread(self._load_key, public_id, digest)
         except (InterfaceError, OperationalError, TimeoutError):
             raise LedgerUnavailable from None
 
@@ -119,8 +122,8 @@ class Gateway:
     async def _in_thread(self, work: Callable[..., Loaded], *arguments: Any) -> Loaded:
         return await self._loop.run_in_executor(self._threads, _with_connection, work, arguments)
 
-    def _load_key(self, public_id: str) -> tuple[TenantSnapshot, KeySnapshot] | None:
-        found = self.snapshots.read(public_id)
+    def _load_key(self, public_id: str, digest: bytes | None) -> tuple[TenantSnapshot, KeySnapshot] | None:
+        found = self.snapshots.read(public_id, digest)
         # A price is in force from the config version on that came with it: the book must not be older than that.
         version = book_version()
         if version != self._book_version:

@@ -54,9 +54,14 @@ def program(*scopes: str, tenant: Tenant | None = None, **fields: Any) -> Progra
     tenant = tenant or acme()
     integration = sandbox_of(tenant, name=f"prod-{tenant.integrations.count()}")
     key, text = create_key(tenant=tenant, name="app", scopes=list(scopes) or ["inference"], **fields)
+    return Program(tenant, integration, key, speaking(text), text)
+
+
+def speaking(secret: str) -> APIClient:
+    """A client that sends this key."""
     client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {text}")
-    return Program(tenant, integration, key, client, text)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    return client
 
 
 def limit(program: Program, amount: int, metric: str = "cost", period: str = "month", **fields: Any) -> Limit:

@@ -97,7 +97,7 @@ def record_of(key: GatewayKey, now: datetime) -> dict[str, object]:
         "public_id": key.public_id,
         "tenant": key.tenant.slug,
         "name": key.name,
-        "state": state_of(key, now),
+        "state": key.state_at(now),
         "scopes": key.scopes,
         "integrations": sorted(integration.name for integration in key.integrations.all()),
         "models": key.allowed_models,
@@ -107,12 +107,3 @@ def record_of(key: GatewayKey, now: datetime) -> dict[str, object]:
         "revoke_reason": key.revoke_reason or None,
         "created_at": key.created_at,
     }
-
-
-def state_of(key: GatewayKey, now: datetime) -> str:
-    """Whether the key is taken, in one word."""
-    if key.revoked_at is not None:
-        return "revoked"
-    if key.expires_at is not None and key.expires_at <= now:
-        return "expired"
-    return "frozen" if key.frozen_at is not None else "active"
