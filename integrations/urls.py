@@ -4,9 +4,11 @@ from django.urls import path
 
 from integrations.integration_api import DisableView, EnableView, IntegrationsView, IntegrationView
 from integrations.key_api import FreezeView, KeysView, KeyView, RevokeView, RotateView, UnfreezeView
+from integrations.limit_api import LiftView, LimitsView, LimitView, RaiseView
 
 INTEGRATION = "cus/integrations/<uuid:integration_id>"
 KEY = "api-keys/<uuid:key_id>"
+LIMIT = "limits/<uuid:limit_id>"
 
 urlpatterns = [
     path("cus/integrations", IntegrationsView.as_view(), name="integrations"),
@@ -19,4 +21,8 @@ urlpatterns = [
     path(f"{KEY}/unfreeze", UnfreezeView.as_view(), name="key-unfreeze"),
     path(f"{KEY}/revoke", RevokeView.as_view(), name="key-revoke"),
     path(f"{KEY}/rotate", RotateView.as_view(), name="key-rotate"),
+    path("limits", LimitsView.as_view(), name="limits"),
+    path(LIMIT, LimitView.as_view(), name="limit"),
+    path(f"{LIMIT}/raise", RaiseView.as_view(), name="limit-raise"),
+    path(f"{LIMIT}/lift", LiftView.as_view(), name="limit-lift"),
 ]

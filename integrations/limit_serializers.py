@@ -1,0 +1,59 @@
+"""What programs send to write limits. Amounts are in the metric's unit, cost in nano-USD."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from integrations.doors import StrictSerializer
+from integrations.integration_serializers import LARGEST
+from integrations.limits import LimitScope, Metric, Mode, Period
+
+MOST_WARNINGS = 10
+
+
+class ChangeSerializer(StrictSerializer):
+    """The next version of a limit: what is not named stays as it is."""
+
+    amount = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
+    mode = serializers.ChoiceField(Mode.choices, required=False)
+    warn_percents = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=1000), max_length=MOST_WARNINGS, required=False
+    )
+    effective_from = serializers.DateTimeField(required=False)
+    reason = serializers.CharField(max_length=200, required=False, allow_blank=True)
+
+
+class NewLimitSerializer(ChangeSerializer):
+    """A limit that is to be, and whose calls it counts."""
+
+    scope = serializers.ChoiceField(LimitScope.choices)
+    integration_id = serializers.UUIDField(required=False, allow_null=True)
+    key_id = serializers.UUIDField(required=False, allow_null=True)
+    model = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    metric = serializers.ChoiceField(Metric.choices)
+    period = serializers.ChoiceField(Period.choices)
+    amount = serializers.IntegerField(min_value=0, max_value=LARGEST)
+
+
+class RaiseSerializer(StrictSerializer):
+    """How much more, until when, and why."""
+
+    to = serializers.IntegerField(min_value=1, max_value=LARGEST)
+    until = serializers.DateTimeField()
+    reason = serializers.CharField(max_length=200)
+
+
+class LiftSerializer(StrictSerializer):
+    """Why there is to be no limit any more."""
+
+    reason = serializers.CharField(max_length=200, required=False, allow_blank=True)
+
+
+class LimitFilterSerializer(serializers.Serializer[Any]):
+    """Which limits to list."""
+
+    scope = serializers.ChoiceField(LimitScope.choices, required=False)
+    metric = serializers.ChoiceField(Metric.choices, required=False)
+    period = serializers.ChoiceField(Period.choices, required=False)
+    integration_id = serializers.UUIDField(required=False)
+    key_id = serializers.UUIDField(required=False)
