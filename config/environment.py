@@ -1,5 +1,6 @@
 """The one typed configuration: everything an operator can set, read from the environment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from integrations.destinations import Destinations
 from integrations.vault import MasterKey, VaultError
 
 PROJECT = Path(__file__).resolve().parent.parent
+OWN_SECRETS = ("secret_key", "master_key", "master_key_previous")
+"""What is read from `var/secrets/` where the environment says nothing."""
 
 
 class BadEnvironment(Exception):
@@ -44,6 +47,8 @@ class Environment(BaseSettings):
     """Signs sessions. Unset: `var/secrets/secret_key`, as `manage.py init` writes it."""
     master_key: SecretStr | None = None
     """Base64 of 32 bytes that wrap every stored credential. Unset: `var/secrets/master_key`."""
+    master_key_previous: SecretStr | None = None
+    """The one before it, which opens what is not wrapped anew yet. Unset: `var/secrets/master_key_previous`."""
     port: int = Field(default=8000, ge=1, le=65535)
     host: str = "127.0.0.1"
     allowed_hosts: Annotated[list[str], NoDecode] = ["localhost", "127.0.0.1", "[::1]"]
@@ -99,7 +104,7 @@ class Environment(BaseSettings):
             raise _bad("is not a PostgreSQL connection URL") from None
         return value
 
-    @field_validator("master_key")
+    @field_validator("master_key", "master_key_previous")
     @classmethod
     def check_master_key(cls, value: SecretStr | None) -> SecretStr | None:
         try:
@@ -147,16 +152,12 @@ class Environment(BaseSettings):
 
 
 class FileVariables(EnvSettingsSource):
-    """Reads `NAME_FILE`, and for the two own secrets the file that `manage.py init` wrote."""
+    """Reads `NAME_FILE`, and for the own secrets the file that `manage.py init` or an operator wrote."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         alias = field.validation_alias
-        name = alias.lower() if isinstance(alias, str) else f"{self.env_prefix}{field_name}".lower()
         key = alias if isinstance(alias, str) else field_name
-        path = self.env_vars.get(f"{name}_file")
-        if path is None and field_name in ("secret_key", "master_key"):
-            written = PROJECT / "var" / "secrets" / field_name
-            path = str(written) if written.is_file() else None
+        path = file_of(field_name, self.env_vars)
         if path is None:
             return None, key, False
         try:
@@ -165,6 +166,21 @@ class FileVariables(EnvSettingsSource):
             return Unreadable(path, error.strerror or type(error).__name__), key, False
         except UnicodeDecodeError:
             return Unreadable(path, "it holds no text"), key, False
+
+
+def variable_of(field_name: str) -> str:
+    """The variable that sets a field of `Environment`."""
+    alias = Environment.model_fields[field_name].validation_alias
+    return alias if isinstance(alias, str) else f"CUSTOMHOUSE_{field_name.upper()}"
+
+
+def file_of(field_name: str, variables: Mapping[str, str | None]) -> str | None:
+    """The file that a field is read from where its variable is not set; `variables` are named in lower case."""
+    path = variables.get(f"{variable_of(field_name)}_file".lower())
+    if path is None and field_name in OWN_SECRETS:
+        written = PROJECT / "var" / "secrets" / field_name
+        path = str(written) if written.is_file() else None
+    return path
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from accounts.services import CONFIG_CHANNEL
+from integrations.custody import known_master_keys
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Presence:
         return psycopg.connect(
             self._url,
             autocommit=True,
-            application_name="customhouse presence",
+            # Whoever rotates the master key sees which keys a living process opens credentials with.
+            application_name=" ".join(["customhouse presence", *known_master_keys()]),
             keepalives_idle=2,
             keepalives_interval=2,
             keepalives_count=3,

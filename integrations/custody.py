@@ -1,5 +1,6 @@
 """Where the credential of a call comes from: the vault, or what a reference points to."""
 
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -8,14 +9,27 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
-from integrations.vault import Binding, MasterKey, MasterKeyMissing, Sealed, StoredCredential, VaultError, unseal
+from integrations.vault import (
+    Binding,
+    KeyRing,
+    MasterKey,
+    MasterKeyMissing,
+    MasterKeyUnknown,
+    Sealed,
+    StoredCredential,
+    VaultError,
+    unseal,
+)
+
+logger = logging.getLogger(__name__)
 
 REFERENCE_SCHEMES = ("vault://", "env://", "file://")
 # A tenant names its references, so they reach only what the operator set aside for that.
 REFERENCE_VARIABLE_PREFIX = "CUSTOMHOUSE_CREDENTIAL_"
 
-
 _opened: "WeakKeyDictionary[StoredCredential, str]" = WeakKeyDictionary()
+_told: set[str] = set()
+"""The ids of unknown master keys that were logged: every call would say it again."""
 
 
 class BadReference(VaultError):
@@ -23,12 +37,28 @@ class BadReference(VaultError):
 
 
 @cache
-def master_key() -> MasterKey:
-    """The configured master key. Raises `MasterKeyMissing` or `VaultError`."""
-    secret = settings.ENVIRONMENT.master_key
-    if secret is None:
+def key_ring() -> KeyRing:
+    """The configured master keys. Raises `MasterKeyMissing` or `VaultError`."""
+    current, previous = settings.ENVIRONMENT.master_key, settings.ENVIRONMENT.master_key_previous
+    if current is None:
         raise MasterKeyMissing
-    return MasterKey.parse(secret.get_secret_value())
+    return KeyRing(
+        current=MasterKey.parse(current.get_secret_value()),
+        previous=MasterKey.parse(previous.get_secret_value()) if previous is not None else None,
+    )
+
+
+def master_key() -> MasterKey:
+    """The master key that seals. Raises `MasterKeyMissing` or `VaultError`."""
+    return key_ring().current
+
+
+def known_master_keys() -> tuple[str, ...]:
+    """The ids of the keys that this process opens credentials with; none where no usable key is set."""
+    try:
+        return tuple(key.id for key in key_ring().keys)
+    except VaultError:
+        return ()
 
 
 def open_credential(stored: StoredCredential) -> str:
@@ -42,8 +72,18 @@ def _unsealed(stored: StoredCredential, sealed: Sealed) -> str:
     """Opened once for as long as its snapshot lives."""
     plain = _opened.get(stored)
     if plain is None:
-        plain = _opened[stored] = unseal(sealed, binding=stored.binding, master=master_key())
+        plain = _opened[stored] = unseal(sealed, binding=stored.binding, master=_opening(sealed.master_key_id))
     return plain
+
+
+def _opening(master_key_id: str) -> MasterKey:
+    try:
+        return key_ring().opening(master_key_id)
+    except MasterKeyUnknown as error:
+        if master_key_id not in _told:
+            _told.add(master_key_id)
+            logger.error("%s Until then calls that need them are refused.", error)
+        raise
 
 
 def check_reference(reference: str) -> None:

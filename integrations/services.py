@@ -18,6 +18,7 @@ from integrations.custody import (
     binding_of,
     check_plain,
     check_reference,
+    key_ring,
     master_key,
 )
 from integrations.models import Credential, Integration, MasterKeyCanary, Status
@@ -242,17 +243,17 @@ def remember_master_key(*, actor: Actor = SYSTEM) -> None:
 
 
 def master_key_problem() -> str | None:
-    """Why the configured master key cannot be used, or `None` if it opens the canary."""
+    """Why the configured master keys cannot be used, or `None` if they open their canaries and are all that is used."""
     try:
-        master = master_key()
+        keys = {key.id: key for key in key_ring().keys}
     except vault.VaultError as error:
         return str(error)
-    canary = MasterKeyCanary.objects.filter(master_key_id=master.id).first()
-    if canary is None:
-        if Credential.objects.exclude(master_key_id__in=["", master.id]).exists():
-            return "The stored credentials were sealed by another master key."
-        return None
-    return None if vault.opens_canary(bytes(canary.sealed), master) else "The master key does not open the canary."
+    for canary in MasterKeyCanary.objects.filter(master_key_id__in=keys):
+        if not vault.opens_canary(bytes(canary.sealed), keys[canary.master_key_id]):
+            return "The master key does not open the canary."
+    strange = Credential.objects.exclude(master_key_id__in=["", *keys])
+    found = strange.values_list("master_key_id", flat=True).first()
+    return None if found is None else str(vault.MasterKeyUnknown(found))
 
 
 def integration_named(*, tenant_id: UUID, name: str) -> Integration:

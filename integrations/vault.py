@@ -33,8 +33,19 @@ class MasterKeyMissing(VaultError):
 class CredentialDoesNotOpen(VaultError):
     """The master key is another one, or the credential was moved or its destination changed."""
 
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class MasterKeyUnknown(CredentialDoesNotOpen):
+    """A credential is sealed by a master key that this process was not given."""
+
+    def __init__(self, master_key_id: str) -> None:
+        super().__init__(
+            f"Stored credentials are sealed by the master key {master_key_id}, which this process does not know: "
+            "set CUSTOMHOUSE_MASTER_KEY to the new key and CUSTOMHOUSE_MASTER_KEY_PREVIOUS to the one before, and "
+            "restart."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,28 @@ class MasterKey:
     @staticmethod
     def generate() -> str:
         return base64.b64encode(os.urandom(KEY_BYTES)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The master key that seals, and the one before it, which opens what is not re-wrapped yet."""
+
+    current: MasterKey
+    previous: MasterKey | None = None
+
+    @property
+    def keys(self) -> tuple[MasterKey, ...]:
+        """Those that open, the current one first."""
+        if self.previous is None or self.previous == self.current:
+            return (self.current,)
+        return (self.current, self.previous)
+
+    def opening(self, master_key_id: str) -> MasterKey:
+        """The key of that id. Raises `MasterKeyUnknown`."""
+        for key in self.keys:
+            if key.id == master_key_id:
+                return key
+        raise MasterKeyUnknown(master_key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +146,17 @@ def unseal(sealed: Sealed, *, binding: Binding, master: MasterKey) -> str:
         raise CredentialDoesNotOpen
     data_key = _decrypt(master.material, sealed.wrapped_key, context)
     return _decrypt(data_key, sealed.ciphertext, context).decode()
+
+
+def rewrap(sealed: Sealed, *, binding: Binding, ring: KeyRing) -> Sealed:
+    """The same credential with its data key under the current master key. Raises `CredentialDoesNotOpen`."""
+    context = binding.associated_data()
+    data_key = _decrypt(ring.opening(sealed.master_key_id).material, sealed.wrapped_key, context)
+    return Sealed(
+        ciphertext=sealed.ciphertext,
+        wrapped_key=_encrypt(ring.current.material, data_key, context),
+        master_key_id=ring.current.id,
+    )
 
 
 def seal_canary(master: MasterKey) -> bytes:

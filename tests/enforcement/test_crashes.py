@@ -29,7 +29,7 @@ WHERE application_name ~ 'customhouse (admit|settle)' AND datname = current_data
 """
 END_PRESENCE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE application_name = 'customhouse presence' AND datname = current_database()
+WHERE application_name ~ '^customhouse presence' AND datname = current_database()
 """
 
 pytestmark = pytest.mark.django_db(transaction=True)

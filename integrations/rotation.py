@@ -1,0 +1,158 @@
+"""The master key's rotation: data keys are wrapped anew while servers go on opening credentials.
+
+Only `wrapped_key` and `master_key_id` of a row change, together and in one transaction per batch, so that a rotation
+may end anywhere and be begun again: what is done is not done twice. The credential itself is never in the clear.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+from django.db import transaction
+from django.db.models import Count
+
+from integrations import vault
+from integrations.custody import binding_of
+from integrations.models import Credential, MasterKeyCanary
+from integrations.vault import Binding, KeyRing, Sealed, VaultError
+
+LOCK = 0x63757372
+BATCH = 500
+LIVING = r"""
+SELECT application_name FROM pg_stat_activity
+WHERE datname = current_database() AND application_name ~ '^customhouse presence'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A credential, or a canary, that does not open; `problem` says why and holds no secret."""
+
+    problem: str
+    master_key_id: str
+    tenant: str | None = None
+    integration: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one batch came to."""
+
+    done: int
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How many credentials a master key wraps, and whether its canary opens; `None`: there is none, or no key."""
+
+    master_key_id: str
+    role: str
+    """`current`, `previous`, or `unknown` to this process."""
+    credentials: int
+    canary_opens: bool | None
+
+
+def ignorant_workers(session: psycopg.Connection[object], ring: KeyRing) -> int:
+    """How many living gateway workers would not open what the current master key wraps."""
+    names = [str(row[0]).split() for row in session.execute(LIVING).fetchall()]  # type: ignore[index]
+    return sum(ring.current.id not in name for name in names)
+
+
+def waiting(ring: KeyRing) -> int:
+    """How many credentials another master key than the current one wraps."""
+    return Credential.objects.exclude(master_key_id__in=["", ring.current.id]).count()
+
+
+def rewrap(*, ring: KeyRing, batch_size: int = BATCH, dry_run: bool = False) -> Iterator[Step]:
+    """Wrap every data key under the current master key; yields after each batch that is durable.
+
+    What does not open is left as it is and told. With `dry_run` everything is tried and nothing written.
+    """
+    after = 0
+    while True:
+        with transaction.atomic():
+            rows = list(
+                Credential.objects.exclude(master_key_id__in=["", ring.current.id])
+                .filter(pk__gt=after)
+                .select_for_update()
+                .order_by("pk")[:batch_size]
+            )
+            changed, findings = _rewrapped(rows, ring)
+            if not dry_run:
+                Credential.objects.bulk_update(changed, ["wrapped_key", "master_key_id"])
+        if not rows:
+            return
+        after = rows[-1].pk
+        yield Step(len(changed), findings)
+
+
+def _rewrapped(rows: list[Credential], ring: KeyRing) -> tuple[list[Credential], list[Finding]]:
+    changed, findings = [], []
+    for row in rows:
+        try:
+            sealed = vault.rewrap(_sealed(row), binding=_binding(row), ring=ring)
+        except VaultError as error:
+            findings.append(_finding(row, str(error)))
+            continue
+        row.wrapped_key, row.master_key_id = sealed.wrapped_key, sealed.master_key_id
+        changed.append(row)
+    return changed, findings
+
+
+def verify(*, ring: KeyRing, batch_size: int = BATCH) -> Iterator[Step]:
+    """Open every sealed credential and every canary of a known key; yields after each batch."""
+    yield Step(0, [Finding("The canary does not open.", use.master_key_id) for use in uses(ring) if _is_damaged(use)])
+    after = 0
+    sealed = Credential.objects.exclude(ciphertext=None).order_by("pk")
+    while rows := list(sealed.filter(pk__gt=after)[:batch_size]):
+        yield Step(len(rows), [finding for row in rows if (finding := _opened(row, ring)) is not None])
+        after = rows[-1].pk
+
+
+def _opened(row: Credential, ring: KeyRing) -> Finding | None:
+    try:
+        vault.unseal(_sealed(row), binding=_binding(row), master=ring.opening(row.master_key_id))
+    except VaultError as error:
+        return _finding(row, str(error))
+    return None
+
+
+def uses(ring: KeyRing) -> list[KeyUse]:
+    """Every master key that is set, or was ever used here, and what it still wraps."""
+    counted: dict[str, int] = dict(
+        Credential.objects.exclude(ciphertext=None)
+        .values_list("master_key_id")
+        .annotate(count=Count("pk"))
+        .order_by("master_key_id")
+    )
+    canaries = {row.master_key_id: bytes(row.sealed) for row in MasterKeyCanary.objects.order_by("created_at")}
+    known = {key.id: key for key in ring.keys}
+    found = []
+    for master_key_id in dict.fromkeys([*known, *canaries, *counted]):
+        key, canary = known.get(master_key_id), canaries.get(master_key_id)
+        opens = vault.opens_canary(canary, key) if key is not None and canary is not None else None
+        role = "unknown" if key is None else "current" if key is ring.current else "previous"
+        found.append(KeyUse(master_key_id, role, counted.get(master_key_id, 0), opens))
+    return found
+
+
+def _is_damaged(use: KeyUse) -> bool:
+    return use.canary_opens is False
+
+
+def _binding(row: Credential) -> Binding:
+    """What the row was sealed for: its own origin, for older versions may have had another."""
+    return binding_of(
+        tenant_id=row.tenant_id, integration_id=row.integration_id, origin=row.origin, version=row.version
+    )
+
+
+def _sealed(row: Credential) -> Sealed:
+    return Sealed(bytes(row.ciphertext or b""), bytes(row.wrapped_key or b""), row.master_key_id)
+
+
+def _finding(row: Credential, problem: str) -> Finding:
+    integration = row.integration
+    return Finding(problem, row.master_key_id, row.tenant.slug, integration.name, row.version)
