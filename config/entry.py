@@ -22,7 +22,7 @@ RUN = PROJECT / "var" / "run"
 WITHOUT_DATABASE = frozenset(
     {
         "help", "version", "check", "makemigrations", "squashmigrations", "makemessages", "compilemessages",
-        "collectstatic", "findstatic", "diffsettings", "startapp", "startproject",
+        "collectstatic", "findstatic", "diffsettings", "startapp", "startproject", "config", "doctor",
     }
 )  # fmt: skip
 MAKES_SECRETS = frozenset({"init", "demo"})
