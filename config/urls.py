@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from integrations.audit_api import AuditEventsView
+
 handler400 = "config.rest.errors.bad_request"
 handler404 = "config.rest.errors.not_found"
 handler500 = "config.rest.errors.server_error"

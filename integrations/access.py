@@ -8,6 +8,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from accounts.actors import Actor
 from integrations.gateway_keys import digest_of, public_id_of
 from integrations.models import GatewayKey
 from integrations.snapshot import KeySnapshot
@@ -19,6 +20,8 @@ class KeyHolder:
     """Who asks: a program with a valid gateway key."""
 
     key: KeySnapshot
+    name: str
+    """The key as people know it: its name and prefix."""
     is_authenticated: bool = True
 
 
@@ -44,7 +47,8 @@ def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:
     key = snapshot_of_key(row, digest) if row is not None else None
     if key is None or not matches(key, digest) or not _is_usable(key):
         raise AuthenticationFailed("This gateway key is not valid.")
-    return KeyHolder(key)
+    assert row is not None, "what has a snapshot has a row"
+    return KeyHolder(key, f"{row.name} ({row.prefix})")
 
 
 def holder_of(request: Request) -> KeyHolder:
@@ -53,6 +57,12 @@ def holder_of(request: Request) -> KeyHolder:
     if not isinstance(holder, KeyHolder):
         raise PermissionDenied
     return holder
+
+
+def actor_of(request: Request) -> Actor:
+    """Who changes something by this request. Raises `PermissionDenied` like `holder_of`."""
+    holder = holder_of(request)
+    return Actor.key(key_id=holder.key.id, label=holder.name, address=request.META.get("REMOTE_ADDR", ""))
 
 
 def _presented(headers: Mapping[str, str]) -> str | None:

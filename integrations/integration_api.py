@@ -11,8 +11,9 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.actors import Actor
 from accounts.models import Tenant
-from integrations.access import holder_of
+from integrations.access import actor_of, holder_of
 from integrations.custody import check_own_reference
 from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, shown
 from integrations.integration_records import CHANGING, records_of
@@ -54,7 +55,7 @@ class IntegrationsView(ManagementView):
         check_unrestricted(key)
         checked = given(NewIntegrationSerializer, request)
         _check_reference(checked, key.tenant_id)
-        integration = _create(Tenant.objects.get(pk=key.tenant_id), checked)
+        integration = _create(Tenant.objects.get(pk=key.tenant_id), checked, actor_of(request))
         return shown(
             _record(integration), without=CHANGING, status=201,
             headers={"Location": f"/api/v1/cus/integrations/{integration.pk}"},
@@ -73,7 +74,7 @@ class IntegrationView(ManagementView):
         with transaction.atomic():
             integration = found(request, integration_id, is_locked=True)
             check_match(request, etag_of(_record(integration), without=CHANGING))
-            _change(integration, checked)
+            _change(integration, checked, actor_of(request))
             record = _record(integration)
         return shown(record, without=CHANGING)
 
@@ -83,7 +84,7 @@ class IntegrationView(ManagementView):
     def delete(self, request: Request, integration_id: UUID) -> Response:
         integration = found(request, integration_id, is_locked=True)
         check_match(request, etag_of(_record(integration), without=CHANGING))
-        delete_integration(integration=integration, now=timezone.now())
+        delete_integration(integration=integration, now=timezone.now(), actor=actor_of(request))
         return Response(status=204)
 
 
@@ -93,7 +94,8 @@ class EnableView(ManagementView):
     @transaction.atomic
     def post(self, request: Request, integration_id: UUID) -> Response:
         integration = found(request, integration_id, is_locked=True)
-        return shown(_record(enable_integration(integration=integration)), without=CHANGING)
+        enabled = enable_integration(integration=integration, actor=actor_of(request))
+        return shown(_record(enabled), without=CHANGING)
 
 
 class DisableView(ManagementView):
@@ -102,7 +104,8 @@ class DisableView(ManagementView):
     @transaction.atomic
     def post(self, request: Request, integration_id: UUID) -> Response:
         integration = found(request, integration_id, is_locked=True)
-        return shown(_record(disable_integration(integration=integration)), without=CHANGING)
+        disabled = disable_integration(integration=integration, actor=actor_of(request))
+        return shown(_record(disabled), without=CHANGING)
 
 
 def found(request: Request, integration_id: UUID, *, is_locked: bool = False) -> Integration:
@@ -118,7 +121,7 @@ def found(request: Request, integration_id: UUID, *, is_locked: bool = False) ->
 
 
 @transaction.atomic
-def _create(tenant: Tenant, checked: dict[str, Any]) -> Integration:
+def _create(tenant: Tenant, checked: dict[str, Any], actor: Actor) -> Integration:
     integration = create_integration(
         tenant=tenant,
         name=checked["name"],
@@ -126,27 +129,28 @@ def _create(tenant: Tenant, checked: dict[str, Any]) -> Integration:
         credential=credential_of(checked),
         base_url=checked.get("base_url", ""),
         is_enabled=False,
+        actor=actor,
         **fields_of(checked, *CALL_FIELDS, "config"),
     )
-    _limit(integration, checked)
+    _limit(integration, checked, actor)
     return integration
 
 
-def _change(integration: Integration, checked: dict[str, Any]) -> None:
+def _change(integration: Integration, checked: dict[str, Any], actor: Actor) -> None:
     credential = credential_of(checked)
     if "base_url" in checked:
-        move_integration(integration=integration, base_url=checked["base_url"], credential=credential)
+        move_integration(integration=integration, base_url=checked["base_url"], credential=credential, actor=actor)
     elif credential is not None:
-        store_credential(integration=integration, credential=credential)
+        store_credential(integration=integration, credential=credential, actor=actor)
     fields = fields_of(checked, *CALL_FIELDS, *OWN_FIELDS)
     if fields:
-        update_integration(integration=integration, **fields)
-    _limit(integration, checked)
+        update_integration(integration=integration, actor=actor, **fields)
+    _limit(integration, checked, actor)
 
 
-def _limit(integration: Integration, checked: dict[str, Any]) -> None:
+def _limit(integration: Integration, checked: dict[str, Any], actor: Actor) -> None:
     for field, value in classic_of(checked).items():
-        set_classic_limit(integration=integration, field=field, value=value, now=timezone.now())
+        set_classic_limit(integration=integration, field=field, value=value, now=timezone.now(), actor=actor)
 
 
 def _check_reference(checked: dict[str, Any], tenant_id: UUID) -> None:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import Tenant
-from integrations.access import holder_of
+from integrations.access import actor_of, holder_of
 from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
 from integrations.key_services import (
     KEY_FIELDS,
@@ -97,6 +97,7 @@ class KeysView(ManagementView):
             integrations=_integrations(own, granted["integration_ids"]),
             allowed_models=granted["allowed_models"],
             expires_at=granted["expires_at"],
+            actor=actor_of(request),
         )
         headers = NOT_STORED | {"Location": f"/api/v1/api-keys/{key.pk}"}
         return shown({"key": text, **_record(key)}, without=CHANGING | {"key"}, status=201, headers=headers)
@@ -121,6 +122,7 @@ class KeyView(ManagementView):
         update_key(
             key=key,
             integrations=_integrations(own, named) if named is not None else None,
+            actor=actor_of(request),
             **{name: checked[name] for name in KEY_FIELDS if name in checked},
         )
         return _shown(key)
@@ -134,7 +136,7 @@ class FreezeView(ManagementView):
     @transaction.atomic
     def post(self, request: Request, key_id: UUID) -> Response:
         key = _usable(request, key_id)
-        return _shown(freeze_key(key=key, now=timezone.now()))
+        return _shown(freeze_key(key=key, now=timezone.now(), actor=actor_of(request)))
 
 
 class UnfreezeView(ManagementView):
@@ -142,7 +144,7 @@ class UnfreezeView(ManagementView):
 
     @transaction.atomic
     def post(self, request: Request, key_id: UUID) -> Response:
-        return _shown(unfreeze_key(key=_usable(request, key_id)))
+        return _shown(unfreeze_key(key=_usable(request, key_id), actor=actor_of(request)))
 
 
 class RevokeView(ManagementView):
@@ -152,7 +154,7 @@ class RevokeView(ManagementView):
     def post(self, request: Request, key_id: UUID) -> Response:
         reason = given(RevocationSerializer, request)["reason"]
         key = _usable(request, key_id)
-        return _shown(revoke_key(key=key, reason=reason, now=timezone.now()))
+        return _shown(revoke_key(key=key, reason=reason, now=timezone.now(), actor=actor_of(request)))
 
 
 class RotateView(ManagementView):
@@ -170,7 +172,7 @@ class RotateView(ManagementView):
             allowed_models=key.allowed_models,
             expires_at=key.expires_at,
         )
-        key, text = rotate_key(key=key, grace=grace, now=now)
+        key, text = rotate_key(key=key, grace=grace, now=now, actor=actor_of(request))
         told = {"new_key": text, **_record(key), "old_key_expires_at": key.previous_expires_at or now}
         return shown(told, without=CHANGING | {"new_key"}, headers=NOT_STORED)
 

@@ -1,6 +1,6 @@
 """Writes: gateway keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -71,13 +71,11 @@ def update_key(
     key.full_clean(exclude=["digest", "previous_digest"])
     if integrations is not None:
         key.integrations.set(integrations)
-    return _change(key, Action.KEY_CHANGED, actor, before=before, **fields)
+    return _change(key, Action.KEY_CHANGED, actor, fields, before=before)
 
 
 @transaction.atomic
-def rotate_key(
-    *, key: GatewayKey, grace: timedelta, now: datetime, actor: Actor = SYSTEM
-) -> tuple[GatewayKey, str]:
+def rotate_key(*, key: GatewayKey, grace: timedelta, now: datetime, actor: Actor = SYSTEM) -> tuple[GatewayKey, str]:
     """Give the key another secret; the second value is its text, to be shown once.
 
     Id, name and history stay. The secret so far is good until the grace is over or the key expires, and the one
@@ -88,27 +86,28 @@ def rotate_key(
     ends_at = min(now + grace, key.expires_at) if key.expires_at is not None else now + grace
     previous = key.digest if ends_at > now else None
     secrets = {"digest": new.digest, "previous_digest": previous, "previous_expires_at": ends_at if previous else None}
-    _change(key, Action.KEY_ROTATED, actor, **secrets)
+    _change(key, Action.KEY_ROTATED, actor, secrets)
     return key, new.text
 
 
 @transaction.atomic
 def freeze_key(*, key: GatewayKey, now: datetime, actor: Actor = SYSTEM) -> GatewayKey:
     """Refuse the key until it is unfrozen."""
-    return _change(key, Action.KEY_FROZEN, actor, frozen_at=now)
+    return _change(key, Action.KEY_FROZEN, actor, {"frozen_at": now})
 
 
 @transaction.atomic
 def unfreeze_key(*, key: GatewayKey, actor: Actor = SYSTEM) -> GatewayKey:
     """Accept a frozen key again."""
-    return _change(key, Action.KEY_UNFROZEN, actor, frozen_at=None)
+    return _change(key, Action.KEY_UNFROZEN, actor, {"frozen_at": None})
 
 
 @transaction.atomic
 def revoke_key(*, key: GatewayKey, reason: str, now: datetime, actor: Actor = SYSTEM) -> GatewayKey:
     """Refuse the key for ever."""
     _check_not_revoked(key)
-    return _change(key, Action.KEY_REVOKED, actor, reason=reason, revoked_at=now, revoke_reason=reason[:200])
+    why = {"revoked_at": now, "revoke_reason": reason[:200]}
+    return _change(key, Action.KEY_REVOKED, actor, why, reason=reason)
 
 
 def _check_not_revoked(key: GatewayKey) -> None:
@@ -125,10 +124,10 @@ def _change(
     key: GatewayKey,
     action: Action,
     actor: Actor,
+    fields: Mapping[str, object],
     *,
     before: Likeness | None = None,
     reason: str = "",
-    **fields: object,
 ) -> GatewayKey:
     before = before or _seen(key)
     for name, value in fields.items():

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import Tenant
-from integrations.access import holder_of
+from integrations.access import actor_of, holder_of
 from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, keys_of, shown
 from integrations.limit_serializers import (
     ChangeSerializer,
@@ -84,7 +84,8 @@ class LimitsView(ManagementView):
         present = Limit.objects.for_tenant(tenant.pk).not_over(now).filter(**_exactly(kind), amount__isnull=False)
         if (one := present.first()) is not None:
             raise LimitExists(f"There is one of this kind already, {one.limit_id}: change that one.")
-        limit = set_limit(tenant=tenant, now=now, effective_from=begins, reason=reason, **kind, **checked)
+        made = {"effective_from": begins, "reason": reason, **kind, **checked}
+        limit = set_limit(tenant=tenant, now=now, actor=actor_of(request), **made)
         headers = {"Location": f"/api/v1/limits/{limit.limit_id}"}
         return shown(_record(limit, now), without=CHANGING, status=201, headers=headers)
 
@@ -103,7 +104,7 @@ class LimitView(ManagementView):
     def put(self, request: Request, limit_id: UUID) -> Response:
         checked = given(ChangeSerializer, request)
         limit, now = _changeable(request, limit_id), timezone.now()
-        return _shown(change_limit(limit=limit, now=now, **checked), now)
+        return _shown(change_limit(limit=limit, now=now, actor=actor_of(request), **checked), now)
 
     patch = put
 
@@ -115,7 +116,7 @@ class RaiseView(ManagementView):
     def post(self, request: Request, limit_id: UUID) -> Response:
         checked = given(RaiseSerializer, request)
         limit, now = _changeable(request, limit_id), timezone.now()
-        return _shown(raise_limit(limit=limit, now=now, **checked), now)
+        return _shown(raise_limit(limit=limit, now=now, actor=actor_of(request), **checked), now)
 
 
 class LiftView(ManagementView):
@@ -125,7 +126,7 @@ class LiftView(ManagementView):
     def post(self, request: Request, limit_id: UUID) -> Response:
         checked = given(LiftSerializer, request)
         limit, now = _changeable(request, limit_id), timezone.now()
-        return _shown(lift_limit(limit=limit, now=now, **checked), now)
+        return _shown(lift_limit(limit=limit, now=now, actor=actor_of(request), **checked), now)
 
 
 def within_reach(own: KeySnapshot) -> LimitQuerySet:

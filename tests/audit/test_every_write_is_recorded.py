@@ -120,6 +120,8 @@ ARRANGED: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "remember_master_key": dict,
     "create_key": lambda: {"tenant": acme(), "name": "bot"},
+    "update_key": lambda: {"key": key(), "name": "robot"},
+    "rotate_key": lambda: {"key": key(), "grace": timedelta(days=7), "now": NOW},
     "freeze_key": lambda: {"key": key(), "now": NOW},
     "unfreeze_key": lambda: {"key": key_services.freeze_key(key=key(), now=NOW)},
     "revoke_key": lambda: {"key": key(), "reason": "leaked", "now": NOW},

@@ -63,7 +63,7 @@ class Command(VerbCommand):
 
     def _rewrap(self, ring: KeyRing, options: Options) -> tuple[int, list[Finding]]:
         if not options.dry_run:
-            remember_master_key()
+            remember_master_key(actor=self.actor)
         done, findings = 0, list[Finding]()
         # A server that still had the old key only may have stored one meanwhile, hence until a round finds nothing.
         while True:
