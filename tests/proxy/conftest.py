@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from enforcement import presence
 from tests.proxy.customers import Customer
+from tests.proxy.stepping import Stage
 from tests.servers import Server, Servers
 from tests.upstream import Upstream
 from tests.upstream.running import OTHER_HOST
@@ -47,3 +49,14 @@ def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
 def customer(server: Server) -> Customer:
     """A customer of the server, without an integration yet."""
     return Customer.of(server)
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A gateway in this process, whose customer's `on_disconnect` may be a parameter."""
+    monkeypatch.setattr(presence, "WAKE_SECONDS", 0.05)
+    made = Stage(upstream, monkeypatch, on_disconnect=getattr(request, "param", "drain"))
+    try:
+        yield made
+    finally:
+        made.close()

@@ -8,11 +8,10 @@ import inspect
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from enforcement import admission, faults, presence, settlement, turns
+from enforcement import admission, faults, settlement, turns
 from proxy import carriage, patience
 from tests.proxy.calling import OPENAI
 from tests.proxy.stepping import (
@@ -25,7 +24,6 @@ from tests.proxy.stepping import (
     leave,
     say_that_it_left,
 )
-from tests.upstream import Upstream
 
 LEAST_PLACES = 20
 MOST_PLACES = 200
@@ -59,17 +57,6 @@ class Points:
             is_target = self._target == (name, self.passed[name])
         if is_target:
             self._stage.cancel_from_anywhere()
-
-
-@pytest.fixture
-def stage(request: pytest.FixtureRequest, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A gateway in this process, whose customer's `on_disconnect` may be a parameter."""
-    monkeypatch.setattr(presence, "WAKE_SECONDS", 0.05)
-    made = Stage(upstream, monkeypatch, on_disconnect=getattr(request, "param", "drain"))
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def everywhere(stage: Stage, interfere: Interference, *, stream: bool, script: str = "", tells: bool = False) -> int:

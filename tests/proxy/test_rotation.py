@@ -13,8 +13,9 @@ from integrations.key_services import create_key, revoke_key, rotate_key
 from integrations.models import GatewayKey, Scope
 from integrations.snapshot_store import SnapshotStore, matches
 from tests.people import acme
-from tests.proxy.calling import ask, request
+from tests.proxy.calling import OPENAI, ask, request
 from tests.proxy.customers import Customer
+from tests.proxy.stepping import NOWHERE, Stage, leave
 from tests.servers import Server
 
 SECONDS = 30
@@ -120,3 +121,15 @@ def test_revoking_is_seen_with_either_secret() -> None:
     for secret in (old, new):
         found = store.load(key.public_id, digest_of(secret))
         assert found is not None and found[1].revoked
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("grace_days", "status"), [(0, 401), (1, 200)])
+def test_a_secret_rotated_while_its_call_arrived_is_good_for_its_grace(
+    stage: Stage, grace_days: int, status: int
+) -> None:
+    stage.outdate()
+    rotate_key(key=GatewayKey.objects.get(), grace=timedelta(days=grace_days), now=timezone.now())
+    run = stage.run(OPENAI, stream=False, script="", at=NOWHERE, interfere=leave)
+    assert run.sent[0]["status"] == status
+    assert len(stage.books(run)) == (status == 200)
