@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
 
 if TYPE_CHECKING:
     from telemetry.models import UsageRecord  # noqa: F401
@@ -16,6 +17,17 @@ class UsageQuerySet(models.QuerySet["UsageRecord"]):
     def for_tenant(self, tenant_id: UUID) -> Self:
         return self.filter(tenant_id=tenant_id)
 
-    def created_between(self, start: datetime, end: datetime) -> Self:
-        """From `start` on, before `end`."""
-        return self.filter(created_at__gte=start, created_at__lt=end)
+    def created_between(self, start: datetime, end: datetime | None) -> Self:
+        """From `start` on, before `end`, if there is one."""
+        rows = self.filter(created_at__gte=start)
+        return rows.filter(created_at__lt=end) if end is not None else rows
+
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-pk")
+
+    def oldest_first(self) -> Self:
+        return self.order_by("created_at", "pk")
+
+    def younger_than(self, created_at: datetime, pk: int) -> Self:
+        """Those that come after this one in the order of time."""
+        return self.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, pk__gt=pk))

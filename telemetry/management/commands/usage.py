@@ -1,0 +1,202 @@
+"""What calls used and cost: report, export, tail."""
+
+import argparse
+import csv
+import gzip
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from accounts.commands import CommandFailed, Options, VerbCommand, argument, earlier, tenant_named, verb
+from accounts.models import Tenant
+from accounts.printing import Record, as_json, cell
+from integrations.models import GatewayKey, Integration
+from integrations.money import plain_dollars
+from telemetry.models import UsageRecord
+from telemetry.querysets import UsageQuerySet
+from telemetry.usage_reports import GROUPS, in_pages, records_of, report
+
+USUAL_DAYS = 30
+POLL_SECONDS = 1.0
+# A row is dated when its transaction begins, and seen when that ends.
+LATE = timedelta(seconds=15)
+MOST_LINES = 10_000
+
+
+def groups(text: str) -> list[str]:
+    """What to group by, for argparse."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in GROUPS]:
+        raise argparse.ArgumentTypeError(f"`{unknown[0]}` is not one of {', '.join(GROUPS)}")
+    return list(dict.fromkeys(names))
+
+
+def lines(text: str) -> int:
+    """How many rows, for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_LINES:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number from 0 to {MOST_LINES}")
+    return int(text)
+
+
+TENANT = argument("--tenant", required=True, metavar="SLUG", help="Whose calls.")
+WHEN = (
+    argument("--since", type=earlier, metavar="WHEN", help="2027-03-01, an ISO time, or 7d; 30 days ago if not given."),
+    argument("--until", type=earlier, metavar="WHEN", help="Before this moment; now if not given."),
+)
+WHICH = (
+    argument("--integration", metavar="NAME", help="Calls of this integration."),
+    argument("--key", metavar="PUBLIC_ID", help="Calls with this gateway key."),
+    argument("--model", metavar="NAME", help="Calls of this model, as the caller named it."),
+    argument("--errors", action="store_true", help="Calls that ended in an error."),
+)
+
+
+class Command(VerbCommand):
+    help = "What calls used and cost: report, export, tail."
+
+    @verb(
+        "report",
+        "Sum up calls, tokens and cost.",
+        TENANT,
+        *WHEN,
+        argument(
+            "--group-by", type=groups, default=["model"], metavar="NAMES", help=f"Of {', '.join(GROUPS)}; with commas."
+        ),
+    )
+    def report(self, options: Options) -> list[Record]:
+        tenant = tenant_named(options.tenant)
+        since, until = period(options)
+        sums = report(tenant_id=tenant.pk, timezone=tenant.timezone, since=since, until=until, by=options.group_by)
+        return [one | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
+
+    @verb(
+        "export",
+        "Write every call, the oldest first.",
+        TENANT,
+        *WHEN,
+        *WHICH,
+        argument("--format", choices=["ndjson", "csv"], default="ndjson", help="ndjson if not given."),
+        argument(
+            "--output", type=Path, metavar="FILE", help="Standard output if not given; compressed if it ends in .gz."
+        ),
+    )
+    def export(self, options: Options) -> None:
+        tenant = tenant_named(options.tenant)
+        rows = in_pages(wanted(options, tenant).created_between(*period(options)))
+        write = write_csv if options.format == "csv" else write_ndjson
+        # Whoever reads it may have seen enough.
+        with suppress(BrokenPipeError), opened(options.output, cast(TextIO, self.stdout)) as file:
+            count = write(rows, file)
+            self.note(f"{count} calls.")
+
+    @verb(
+        "tail",
+        "Show the newest calls, and with --follow those to come.",
+        TENANT,
+        *WHICH,
+        argument("-n", "--lines", type=lines, default=20, metavar="N", help="How many to begin with; 20 if not given."),
+        argument("-f", "--follow", action="store_true", help="Go on until Ctrl-C."),
+    )
+    def tail(self, options: Options) -> None:
+        rows, begun = wanted(options, tenant_named(options.tenant)), datetime.now(UTC)
+        newest = list(rows.newest_first()[: options.lines])[::-1]
+        with suppress(BrokenPipeError):
+            self._tell(newest, options)
+            seen = {row.pk: row.created_at for row in newest}
+            while options.follow:
+                time.sleep(POLL_SECONDS)
+                latest = max([begun, *seen.values()])
+                coming = rows.created_between(latest - LATE, None).oldest_first()
+                fresh = [row for row in coming if row.pk not in seen and row.created_at >= begun - LATE]
+                self._tell(fresh, options)
+                seen |= {row.pk: row.created_at for row in fresh}
+                seen = {pk: at for pk, at in seen.items() if at >= latest - 2 * LATE}
+
+    def _tell(self, rows: list[UsageRecord], options: Options) -> None:
+        for record in records_of(rows):
+            self.stdout.write(as_json(record) if options.json else line_of(record))
+        self.stdout.flush()
+
+
+def period(options: Options) -> tuple[datetime, datetime]:
+    """From when on and until before when. Raises `CommandFailed`."""
+    until = options.until or datetime.now(UTC)
+    since = options.since or until - timedelta(days=USUAL_DAYS)
+    if since >= until:
+        raise CommandFailed("--since is not before --until.", code="invalid")
+    return since, until
+
+
+def wanted(options: Options, tenant: Tenant) -> UsageQuerySet:
+    """The calls that the options name. Raises `CommandFailed`."""
+    rows = UsageRecord.objects.for_tenant(tenant.pk)
+    if options.integration:
+        named = Integration.objects.for_tenant(tenant.pk).filter(name=options.integration)
+        if not named:
+            raise CommandFailed(f"There is no integration `{options.integration}`.", code="not_found")
+        rows = rows.filter(integration_id__in=[one.pk for one in named])
+    if options.key:
+        key = GatewayKey.objects.for_tenant(tenant.pk).filter(public_id=options.key).first()
+        if key is None:
+            raise CommandFailed(f"There is no key `{options.key}`.", code="not_found")
+        rows = rows.filter(key_id=key.pk)
+    if options.model:
+        rows = rows.filter(model=options.model)
+    return rows.filter(error_code__isnull=False) if options.errors else rows
+
+
+def dollars(nanos: int | None) -> str | None:
+    return plain_dollars(nanos) if nanos is not None else None
+
+
+def line_of(record: Record) -> str:
+    """A call in one line for people."""
+    shown = ("created_at", "integration", "key", "model", "tokens_in", "tokens_out", "result", "status_code")
+    cost = dollars(cast("int | None", record["cost_nanos"]))
+    values = [*(cell(record[name]) or "-" for name in shown), f"${cost}" if cost is not None else "-"]
+    return "  ".join([*values, cell(record["error_code"])]).rstrip()
+
+
+@contextmanager
+def opened(path: Path | None, out: TextIO) -> Iterator[TextIO]:
+    """Where an export goes. Raises `CommandFailed` where it cannot be written."""
+    if path is None:
+        yield out
+        return
+    try:
+        begin = gzip.open if path.suffix == ".gz" else open
+        file = begin(path, "xt", encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror}.", code="file") from error
+    with file:
+        yield cast(TextIO, file)
+
+
+def write_ndjson(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
+    """One JSON object per line; how many."""
+    count = 0
+    for row in rows:
+        file.write(as_json(row) + "\n")
+        count += 1
+    return count
+
+
+def write_csv(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
+    """A header and a line per call; how many. No cell is a formula to a spreadsheet."""
+    writer, count = csv.writer(file), 0
+    for row in rows:
+        if count == 0:
+            writer.writerow(row)
+        writer.writerow([harmless(value) for value in row.values()])
+        count += 1
+    return count
+
+
+def harmless(value: object) -> object:
+    """A text that a spreadsheet does not calculate (OWASP, CSV injection)."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return "" if value is None else value
