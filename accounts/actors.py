@@ -24,6 +24,8 @@ class Actor:
     id: str = ""
     label: str = ""
     address: str | None = None
+    manages: UUID | None = None
+    """The tenant that a key may manage; nobody else has it, as others have a rank of their own."""
 
     @classmethod
     def person(cls, *, user_id: int, email: str, address: str) -> "Actor":
@@ -36,9 +38,9 @@ class Actor:
         return cls(ActorKind.OPERATOR, str(user_id), email, plain_address(address))
 
     @classmethod
-    def key(cls, *, key_id: UUID, label: str, address: str) -> "Actor":
+    def key(cls, *, key_id: UUID, label: str, address: str, manages: UUID | None = None) -> "Actor":
         """A program with a gateway key; `label` is the key's name and prefix, never its text."""
-        return cls(ActorKind.KEY, str(key_id), label, plain_address(address))
+        return cls(ActorKind.KEY, str(key_id), label, plain_address(address), manages)
 
     @classmethod
     def command(cls, *, uid: int, user: str) -> "Actor":

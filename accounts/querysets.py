@@ -17,6 +17,17 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def for_tenant(self, tenant: "Tenant") -> Self:
         return self.filter(tenant=tenant)
 
+    def of_tenant(self, tenant_id: UUID) -> Self:
+        """The same by the tenant's id, with the people."""
+        return self.filter(tenant_id=tenant_id).select_related("user")
+
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-pk")
+
+    def older_than(self, at: datetime, pk: int) -> Self:
+        """Those who came before the member of that time and number."""
+        return self.filter(Q(created_at__lt=at) | Q(created_at=at, pk__lt=pk))
+
     def for_user(self, user: "User") -> Self:
         return self.filter(user=user).select_related("tenant").order_by("tenant__name", "pk")
 

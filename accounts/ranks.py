@@ -19,6 +19,10 @@ class Rank(IntEnum):
     """Operators, commands and the system itself, who stand above every tenant."""
 
 
+KEY_RANK = Rank.ADMIN
+"""Of a key that may manage a tenant: nobody below an admin is given one, and owners are the business of people."""
+
+
 class RankRefused(Exception):
     """Who asks may not give or take this role; the message says why."""
 
@@ -30,6 +34,12 @@ class LastOwner(Exception):
 def rank_of(role: str | None) -> Rank:
     """The rank of a role; nobody's for none."""
     return Rank.NOBODY if role is None else Rank[role.upper()]
+
+
+def check_may_manage(by: Rank) -> None:
+    """Raise `RankRefused` unless somebody of rank `by` may make a key that manages the tenant."""
+    if by < KEY_RANK:
+        raise RankRefused("Keys that manage are given by admins and owners.")
 
 
 def check_role_change(*, by: Rank, now: str | None, to: str | None, is_own: bool, other_owners: int) -> None:

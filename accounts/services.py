@@ -11,7 +11,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import Membership, Role, Tenant, User
 from accounts.portraits import MEMBER, PERSON, TENANT
-from accounts.ranks import Rank, check_role_change, rank_of
+from accounts.ranks import KEY_RANK, Rank, check_role_change, rank_of
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
@@ -81,6 +81,19 @@ def set_password(*, user: User, password: str, actor: Actor = SYSTEM) -> None:
     record(actor=actor, action=Action.PERSON_PASSWORD_CHANGED, before=seen, after=seen)
 
 
+class IsAMember(Exception):
+    """This person has a role there already: change it."""
+
+
+@transaction.atomic
+def add_new_member(*, tenant: Tenant, email: str, role: Role, actor: Actor = SYSTEM) -> Membership:
+    """The same as `add_member`, but raises `IsAMember` where that would change a role."""
+    _lock_members(tenant.pk)
+    if Membership.objects.for_tenant(tenant).filter(user__email__iexact=email).exists():
+        raise IsAMember(IsAMember.__doc__)
+    return add_member(tenant=tenant, email=email, role=role, actor=actor)
+
+
 @transaction.atomic
 def add_member(
     *, tenant: Tenant, email: str, role: Role, password: str | None = None, actor: Actor = SYSTEM
@@ -95,7 +108,7 @@ def add_member(
     if known is not None:
         return change_role(membership=known, role=role, actor=actor)
     is_own = user is not None and _is(actor, user.pk)
-    check_role_change(by=_rank_at(tenant.pk, actor), now=None, to=role, is_own=is_own, other_owners=0)
+    check_role_change(by=rank_at(tenant.pk, actor), now=None, to=role, is_own=is_own, other_owners=0)
     if user is None:
         user = User.objects.create_user(email, password)
         record(actor=actor, action=Action.PERSON_CREATED, after=PERSON.of(user))
@@ -139,7 +152,7 @@ def _member_for(membership: Membership, *, to: Role | None, actor: Actor) -> Mem
     if stored is None:
         raise NotAMember(NotAMember.__doc__)
     check_role_change(
-        by=_rank_at(stored.tenant_id, actor),
+        by=rank_at(stored.tenant_id, actor),
         now=stored.role,
         to=to,
         is_own=_is(actor, stored.user_id),
@@ -153,10 +166,10 @@ def _lock_members(tenant_id: UUID) -> None:
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
 
 
-def _rank_at(tenant_id: UUID, actor: Actor) -> Rank:
-    """What the actor may do there now; a key has no say in who belongs to a tenant."""
+def rank_at(tenant_id: UUID, actor: Actor) -> Rank:
+    """What the actor may do there now. A key has a say only where it manages."""
     if actor.kind == ActorKind.KEY:
-        return Rank.NOBODY
+        return KEY_RANK if actor.manages == tenant_id else Rank.NOBODY
     if actor.kind != ActorKind.PERSON:
         return Rank.INSTALLATION
     mine = Membership.objects.filter(tenant_id=tenant_id, user_id=int(actor.id), user__is_active=True)

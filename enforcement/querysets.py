@@ -1,9 +1,11 @@
 """Reads of decisions and transitions; every one starts at the tenant."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
 
 if TYPE_CHECKING:
     from enforcement.models import EnforcementDecision, HealthTransition  # noqa: F401
@@ -18,6 +20,19 @@ class DecisionQuerySet(models.QuerySet["EnforcementDecision"]):
     def refused(self) -> Self:
         """Those that did not go ahead."""
         return self.filter(result__in=["hard_blocked", "blocked", "throttled"])
+
+    def decided_between(self, since: datetime | None, until: datetime | None) -> Self:
+        """From `since` on, before `until`; either may be open."""
+        rows = self if since is None else self.filter(evaluated_at__gte=since)
+        return rows if until is None else rows.filter(evaluated_at__lt=until)
+
+    def newest_first(self) -> Self:
+        return self.order_by("-evaluated_at", "-call_id")
+
+    def older_than(self, at: datetime, call_id: UUID) -> Self:
+        """Those that come behind the decision of that time and call."""
+        # The first condition says nothing new, but an index serves it.
+        return self.filter(evaluated_at__lte=at).filter(Q(evaluated_at__lt=at) | Q(call_id__lt=call_id))
 
 
 class TransitionQuerySet(models.QuerySet["HealthTransition"]):

@@ -1,5 +1,6 @@
 """The receipt of a call: its decision with every number it saw, and how the call ended."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,22 @@ def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> di
     decision = decisions.first()
     if decision is None:
         return None
-    is_open = Reservation.objects.filter(tenant_id=tenant_id, call_id=call_id).exists()
     usage = UsageRecord.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
+    (record,) = decision_records(tenant_id, [decision])
+    return record | {"usage": _usage(usage) if usage is not None else None}
+
+
+def decision_records(tenant_id: UUID, decisions: Sequence[EnforcementDecision]) -> list[dict[str, Any]]:
+    """A tenant's decisions with every number they saw: receipts, but for how the calls ended. One query."""
+    call_ids = [decision.call_id for decision in decisions]
+    reservations = Reservation.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
+    open_ids = set(reservations.values_list("call_id", flat=True))
+    return [_decision(decision, is_open=decision.call_id in open_ids) for decision in decisions]
+
+
+def _decision(decision: EnforcementDecision, *, is_open: bool) -> dict[str, Any]:
     return {
-        "call_id": str(call_id),
+        "call_id": str(decision.call_id),
         "state": "open" if is_open else "settled",
         "result": decision.result,
         "code": decision.code,
@@ -29,7 +42,7 @@ def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> di
         "limits": decision.limits,
         "demand": decision.demand,
         "integration_id": _text(decision.integration_id),
-        "tenant_id": str(tenant_id),
+        "tenant_id": str(decision.tenant_id),
         "key_id": _text(decision.key_id),
         "provider": decision.provider,
         "endpoint": decision.endpoint,
@@ -38,7 +51,6 @@ def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> di
         "config_version": decision.config_version,
         "degraded": decision.degraded,
         "evaluated_at": decision.evaluated_at.isoformat(),
-        "usage": _usage(usage) if usage is not None else None,
     }
 
 

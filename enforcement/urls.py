@@ -2,17 +2,22 @@
 
 from django.urls import path
 
-from enforcement.api import DecisionView
+from enforcement.api import DecisionsView, DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
 from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.key_api import KeyTestView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
+from enforcement.usage_api import DailyAggregatesView, UsageHistoryView, UsageSummaryView
 from integrations.urls import INTEGRATION, KEY
 
 urlpatterns = [
     path(f"{INTEGRATION}/health", HealthView.as_view(), name="integration-health"),
     path(f"{KEY}/test", KeyTestView.as_view(), name="key-test"),
     path(f"{INTEGRATION}/limits", UsedLimitsView.as_view(), name="integration-limits"),
+    path("cus/usage-history", UsageHistoryView.as_view(), name="usage-history"),
+    path("cus/usage-summary", UsageSummaryView.as_view(), name="usage-summary"),
+    path("cus/daily-aggregates", DailyAggregatesView.as_view(), name="daily-aggregates"),
+    path("decisions", DecisionsView.as_view(), name="decisions"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),
     path("enforcement/status", StatusView.as_view(), name="enforcement-status"),

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 
 from accounts.actors import Actor
 from integrations.gateway_keys import digest_of, public_id_of
-from integrations.models import GatewayKey
+from integrations.models import GatewayKey, Scope
 from integrations.snapshot import KeySnapshot
 from integrations.snapshot_store import matches, snapshot_of_key
 
@@ -62,7 +62,10 @@ def holder_of(request: Request) -> KeyHolder:
 def actor_of(request: Request) -> Actor:
     """Who changes something by this request. Raises `PermissionDenied` like `holder_of`."""
     holder = holder_of(request)
-    return Actor.key(key_id=holder.key.id, label=holder.name, address=request.META.get("REMOTE_ADDR", ""))
+    key, address = holder.key, request.META.get("REMOTE_ADDR", "")
+    is_restricted = bool(key.integration_ids or key.allowed_models)
+    manages = key.tenant_id if Scope.MANAGE in key.scopes and not is_restricted else None
+    return Actor.key(key_id=key.id, label=holder.name, address=address, manages=manages)
 
 
 def _presented(headers: Mapping[str, str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import cast
+from uuid import UUID
 
 from django.db import transaction
 
@@ -10,7 +12,8 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import Tenant, User
 from accounts.portraits import Likeness
-from accounts.services import touch_config
+from accounts.ranks import check_may_manage
+from accounts.services import rank_at, touch_config
 from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
 from integrations.portraits import GATEWAY_KEY
@@ -34,7 +37,8 @@ def create_key(
     created_by: User | None = None,
     actor: Actor = SYSTEM,
 ) -> tuple[GatewayKey, str]:
-    """Make a key; the second value is its text, to be shown once. Raises `ValidationError`."""
+    """Make a key; the second value is its text, to be shown once. Raises `ValidationError`, or `RankRefused`."""
+    _check_may_grant(tenant.pk, scopes, actor)
     new = gateway_keys.generate()
     key = GatewayKey(
         tenant=tenant,
@@ -62,8 +66,12 @@ def update_key(
     actor: Actor = SYSTEM,
     **fields: object,
 ) -> GatewayKey:
-    """Change any of `KEY_FIELDS`, and which integrations it may use. Raises `KeyIsRevoked` and `ValidationError`."""
+    """Change any of `KEY_FIELDS`, and which integrations it may use.
+
+    Raises `KeyIsRevoked`, `RankRefused` or `ValidationError`.
+    """
     _check_not_revoked(key)
+    _check_may_grant(key.tenant_id, cast("Sequence[str]", fields.get("scopes", ())), actor)
     before = _seen(key)
     for name, value in fields.items():
         assert name in KEY_FIELDS, name
@@ -108,6 +116,12 @@ def revoke_key(*, key: GatewayKey, reason: str, now: datetime, actor: Actor = SY
     _check_not_revoked(key)
     why = {"revoked_at": now, "revoke_reason": reason[:200]}
     return _change(key, Action.KEY_REVOKED, actor, why, reason=reason)
+
+
+def _check_may_grant(tenant_id: UUID, scopes: Sequence[str], actor: Actor) -> None:
+    """Whoever holds a key that manages may change who belongs to the tenant."""
+    if Scope.MANAGE in scopes:
+        check_may_manage(rank_at(tenant_id, actor))
 
 
 def _check_not_revoked(key: GatewayKey) -> None:

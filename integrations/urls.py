@@ -1,10 +1,12 @@
-"""REST routes of integrations, keys and limits, under `/api/v1/`."""
+"""REST routes of integrations, keys, limits and people, under `/api/v1/`."""
 
 from django.urls import path
 
 from integrations.integration_api import DisableView, EnableView, IntegrationsView, IntegrationView
 from integrations.key_api import FreezeView, KeysView, KeyView, RevokeView, RotateView, UnfreezeView
 from integrations.limit_api import LiftView, LimitsView, LimitView, RaiseView
+from integrations.member_api import MembersView, MemberView
+from integrations.tenant_api import TenantView
 
 INTEGRATION = "cus/integrations/<uuid:integration_id>"
 KEY = "api-keys/<uuid:key_id>"
@@ -25,4 +27,7 @@ urlpatterns = [
     path(LIMIT, LimitView.as_view(), name="limit"),
     path(f"{LIMIT}/raise", RaiseView.as_view(), name="limit-raise"),
     path(f"{LIMIT}/lift", LiftView.as_view(), name="limit-lift"),
+    path("tenant", TenantView.as_view(), name="tenant"),
+    path("members", MembersView.as_view(), name="members"),
+    path("members/<int:member_id>", MemberView.as_view(), name="member"),
 ]

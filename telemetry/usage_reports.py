@@ -19,7 +19,9 @@ GROUPS: Mapping[str, str] = {
     "day": "to_char(usage.created_at AT TIME ZONE %(timezone)s, 'YYYY-MM-DD')",
     "month": "to_char(usage.created_at AT TIME ZONE %(timezone)s, 'YYYY-MM')",
     "integration": "integration.name",
+    "integration_id": "usage.integration_id",
     "key": "key.name || ' (' || key.public_id || ')'",
+    "key_id": "usage.key_id",
     "agent": "usage.agent_id",
     "provider": "usage.provider",
     "model": "usage.model",
@@ -34,7 +36,8 @@ SELECT {named}count(*)::bigint AS calls,
     sum(usage.cost_nanos + coalesce(adjusted.cost_nanos, 0))::bigint AS cost_nanos,
     count(*) FILTER (WHERE usage.tokens_in IS NULL OR usage.tokens_out IS NULL)::bigint AS calls_of_unknown_tokens,
     count(*) FILTER (WHERE usage.cost_nanos IS NULL)::bigint AS calls_of_unknown_cost,
-    count(*) FILTER (WHERE usage.error_code IS NOT NULL)::bigint AS errors
+    count(*) FILTER (WHERE usage.error_code IS NOT NULL)::bigint AS errors,
+    round(avg(usage.latency_ms))::bigint AS mean_latency_ms
 FROM cus_llm_usage AS usage
 LEFT JOIN cus_integrations AS integration ON integration.id = usage.integration_id
 LEFT JOIN cus_gateway_keys AS key ON key.id = usage.key_id
@@ -44,14 +47,23 @@ LEFT JOIN LATERAL (
     WHERE adjustment.tenant_id = usage.tenant_id AND adjustment.call_id = usage.call_id
 ) AS adjusted ON true
 WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(since)s AND usage.created_at < %(until)s
+    AND (%(integration_id)s::uuid IS NULL OR usage.integration_id = %(integration_id)s::uuid)
 {grouped}
 """
 
 
 def report(
-    *, tenant_id: UUID, timezone: str, since: datetime, until: datetime, by: Sequence[str]
+    *,
+    tenant_id: UUID,
+    timezone: str,
+    since: datetime,
+    until: datetime,
+    by: Sequence[str],
+    integration_id: UUID | None = None,
 ) -> list[dict[str, Any]]:
     """Sums of the tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`), in order.
+
+    They are of all calls, or of those through one integration.
 
     Cost is in nano-USD. A sum is over what is known of it, and `None` if nothing is; how many calls it leaves out
     stands beside it.
@@ -60,6 +72,7 @@ def report(
     places = ", ".join(str(place) for place in range(1, len(by) + 1))
     grouped = f"GROUP BY {places} ORDER BY {places}" if by else ""
     values: dict[str, Any] = {"tenant_id": tenant_id, "timezone": timezone, "since": since, "until": until}
+    values["integration_id"] = integration_id
     with connection.cursor() as cursor:
         cursor.execute(REPORT.format(named=named, grouped=grouped), values)
         columns = [column.name for column in cursor.description]

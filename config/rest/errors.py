@@ -10,11 +10,13 @@ import django.db
 import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
-from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, PermissionDenied, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
+from accounts.ranks import LastOwner, RankRefused
+from accounts.services import IsAMember, NotAMember
 from config.rest.request_ids import is_rest, request_id_of
 from integrations.custody import BadReference
 from integrations.gateway_keys import masked
@@ -98,6 +100,14 @@ def _known(error: Exception) -> Exception:
         return Conflict(str(error), "transition_refused")
     if isinstance(error, KeyIsRevoked):
         return Conflict(str(error), "key_is_revoked")
+    if isinstance(error, RankRefused):
+        return PermissionDenied(str(error), "rank_refused")
+    if isinstance(error, LastOwner):
+        return Conflict(str(error), "last_owner")
+    if isinstance(error, IsAMember):
+        return Conflict(str(error), "member_exists")
+    if isinstance(error, NotAMember):
+        return NotFound(str(error))
     if isinstance(error, CredentialRequired):
         return ValidationError({"credential": [ErrorDetail(str(error), "credential_required")]})
     if isinstance(error, BadReference):

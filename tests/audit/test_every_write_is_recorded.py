@@ -42,6 +42,7 @@ DORA = Actor.operator(user_id=77, email="dora@example.com", address="203.0.113.7
 
 # What writes and is nobody's change, each with the reason.
 PLUMBING = {
+    "rank_at": "reads what somebody may do",
     "touch_config": "part of a change that is recorded",
     "claim_trial": "who may ask a provider next",
     "claim_probe": "who may ask a provider next",
@@ -102,6 +103,7 @@ ARRANGED: dict[str, Callable[[], dict[str, Any]]] = {
     "create_operator": lambda: {"email": "op@example.com", "password": "a-long-password"},
     "set_password": lambda: {"user": alice(), "password": "a-long-password"},
     "add_member": lambda: {"tenant": acme(), "email": "eve@acme.example", "role": Role.VIEWER},
+    "add_new_member": lambda: {"tenant": acme(), "email": "eve@acme.example", "role": Role.VIEWER},
     "change_role": lambda: {"membership": membership(), "role": Role.ADMIN},
     "remove_member": lambda: {"membership": membership()},
     "create_integration": lambda: {

@@ -1,0 +1,147 @@
+"""REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.models import Tenant
+from enforcement.periods import window_start
+from enforcement.usage_reads import GROUPS, Span, daily, history, place_of_call, records_of_calls, summary
+from integrations.access import holder_of
+from integrations.cursors import Day, Instant, SpanSerializer, asked, page_of, place_of
+from integrations.limits import Period
+from integrations.models import Scope
+
+EQUAL = ("policy_result", "integration_id", "key_id", "model", "provider", "agent_id", "session_id")
+MOST_DAYS = 92
+USUAL_DAYS = 30
+
+
+class MayRead(BasePermission):
+    """The tenant's evidence takes the scope `read`."""
+
+    code = "scope_missing"
+    message = "This needs a gateway key with the scope `read`."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return Scope.READ in holder_of(request).key.scopes
+
+
+class HistoryQuery(SpanSerializer):
+    """Which calls are asked for."""
+
+    policy_result = serializers.ChoiceField(["allowed", "warned", "blocked"], required=False)
+    integration_id = serializers.UUIDField(required=False)
+    key_id = serializers.UUIDField(required=False)
+    model = serializers.CharField(max_length=200, required=False)
+    provider = serializers.CharField(max_length=32, required=False)
+    agent_id = serializers.CharField(max_length=200, required=False)
+    session_id = serializers.CharField(max_length=200, required=False)
+
+
+class SummaryQuery(serializers.Serializer[Any]):
+    """Of which calls the sums are, and by what they are told apart."""
+
+    created_after = Instant(required=False)
+    created_before = Instant(required=False)
+    integration_id = serializers.UUIDField(required=False)
+    group_by = serializers.ChoiceField(list(GROUPS), required=False)
+
+
+class DailyQuery(serializers.Serializer[Any]):
+    """From which day to which, both included, in the tenant's time zone."""
+
+    date_from = Day(required=False)
+    date_to = Day(required=False)
+    integration_id = serializers.UUIDField(required=False)
+
+
+class EvidenceView(APIView):
+    """A door to the tenant's evidence."""
+
+    permission_classes = [IsAuthenticated, MayRead]
+
+
+class UsageHistoryView(EvidenceView):
+    """`GET /api/v1/cus/usage-history`: calls, the newest first, those that were refused among them."""
+
+    def get(self, request: Request) -> Response:
+        key, query = holder_of(request).key, asked(HistoryQuery, request.query_params)
+        facts = history(
+            tenant_id=key.tenant_id,
+            equal={name: query[name] for name in EQUAL if name in query},
+            since=query.get("created_after"),
+            until=query.get("created_before"),
+            before=place_of(query["cursor"], UUID) if "cursor" in query else None,
+            # One more than is shown tells whether there are more.
+            size=query["limit"] + 1,
+        )
+        return page_of(
+            facts, query["limit"], place=place_of_call, records=lambda shown: records_of_calls(key.tenant_id, shown)
+        )  # fmt: skip
+
+
+class UsageSummaryView(EvidenceView):
+    """`GET /api/v1/cus/usage-summary`: sums of the tenant's present month, or of another span of at most 92 days."""
+
+    def get(self, request: Request) -> Response:
+        query, now = asked(SummaryQuery, request.query_params), timezone.now()
+        tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
+        until = query.get("created_before", now)
+        since = query.get("created_after") or window_start(Period.MONTH, tenant.calendar, min(until, now))
+        _check_span(since, until, "created_after")
+        span = Span(since, until, query.get("integration_id"))
+        by = query.get("group_by")
+        return Response(
+            {
+                "tenant_id": tenant.pk,
+                "timezone": tenant.timezone,
+                "period_start": since,
+                "period_end": until,
+                "group_by": by,
+                **summary(tenant_id=tenant.pk, timezone=tenant.timezone, span=span, by=by),
+            }
+        )
+
+
+class DailyAggregatesView(EvidenceView):
+    """`GET /api/v1/cus/daily-aggregates`: the same sums by day and integration, at most 92 days at a time."""
+
+    def get(self, request: Request) -> Response:
+        query = asked(DailyQuery, request.query_params)
+        tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
+        last = query.get("date_to") or timezone.now().astimezone(ZoneInfo(tenant.timezone)).date()
+        first = query.get("date_from") or last - timedelta(days=USUAL_DAYS - 1)
+        since, until = _midnight(first, tenant), _midnight(last + timedelta(days=1), tenant)
+        _check_span(since, until, "date_from")
+        span = Span(since, until, query.get("integration_id"))
+        return Response(
+            {
+                "tenant_id": tenant.pk,
+                "timezone": tenant.timezone,
+                "date_from": first,
+                "date_to": last,
+                "data": daily(tenant_id=tenant.pk, timezone=tenant.timezone, span=span),
+            }
+        )
+
+
+def _midnight(day: date, tenant: Tenant) -> datetime:
+    return datetime.combine(day, time(), ZoneInfo(tenant.timezone))
+
+
+def _check_span(since: datetime, until: datetime, field: str) -> None:
+    if since >= until:
+        raise ValidationError({field: [ErrorDetail("The span ends before it begins.", "invalid")]})
+    # An hour more, for the day on which clocks are put back.
+    if until - since > timedelta(days=MOST_DAYS, hours=1):
+        raise ValidationError({field: [ErrorDetail(f"At most {MOST_DAYS} days at a time.", "span_too_long")]})
