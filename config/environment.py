@@ -65,6 +65,8 @@ class Environment(BaseSettings):
     """The only folder that `file://` credential references may name."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest request body the proxy reads."""
+    rest_requests_per_minute: int = Field(default=3_000, ge=0)
+    """Of one gateway key over REST, in all processes together; 0: any number. Calls to providers are not among them."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     upstream_connect_seconds: float = Field(default=5, gt=0)
     upstream_first_byte_seconds: float = Field(default=300, gt=0)

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.rest.rates.RequestRates",
     "config.rest.idempotency.IdempotentPosts",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from accounts.append_only import AppendOnlyModel
 from enforcement.codes import Result
 from enforcement.querysets import DecisionQuerySet
+from enforcement.request_rates import RequestRate as RequestRate
 from enforcement.transitions import HealthRecord as HealthRecord
 from enforcement.transitions import HealthTransition as HealthTransition
 

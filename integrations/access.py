@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
@@ -13,6 +14,9 @@ from integrations.gateway_keys import digest_of, public_id_of
 from integrations.models import GatewayKey, Scope
 from integrations.snapshot import KeySnapshot
 from integrations.snapshot_store import matches, snapshot_of_key
+
+# No header of a client can have this name.
+KEPT = "customhouse.holder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,19 @@ class GatewayKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer cush_…` (or `x-api-key`): a key that is neither revoked, expired nor frozen."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
-        holder = holder_by(request.headers)
+        holder = holder_kept(request)
         return (holder, None) if holder is not None else None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def holder_kept(request: HttpRequest | Request) -> KeyHolder | None:
+    """Whose key the request carries, asked of the database once per request. Raises like `holder_by`."""
+    if KEPT not in request.META:
+        request.META[KEPT] = holder_by(request.headers)
+    kept: KeyHolder | None = request.META[KEPT]
+    return kept
 
 
 def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 
 from config.rest.errors import problem
-from integrations.access import KeyHolder, holder_by
+from integrations.access import KeyHolder, holder_kept
 from integrations.answers import Answer, AnswerIsLost, Repeatable, claim, keep, kept
 from integrations.doors import ManagementView
 from integrations.models import Scope
@@ -93,7 +93,7 @@ def _run(
 
 def _manager(request: HttpRequest) -> KeyHolder | None:
     try:
-        holder = holder_by(request.headers)
+        holder = holder_kept(request)
     except AuthenticationFailed:
         return None
     return holder if holder is not None and Scope.MANAGE in holder.key.scopes else None
