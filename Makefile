@@ -5,7 +5,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo serve test soak bench lint format clean
+.PHONY: help setup demo serve test soak fuzz openapi bench lint format clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ test: setup ## Run every test on a real PostgreSQL
 
 soak: setup ## The longer proofs: crashes and races at length
 	@$(BIN)/python -m pytest -m soak -n 0 $(ARGS)
+
+fuzz: setup ## Ask REST and the gateway 20,000 questions that nobody would
+	@$(BIN)/python -m pytest -m fuzz -n 0 $(ARGS)
+
+openapi: setup ## Write docs/openapi.json anew from the code
+	@$(BIN)/python manage.py openapi
 
 bench: setup ## Measure speed, CPU and memory (needs gcc and wrk; PEERS=1 adds competitors)
 	@$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(ARGS)

@@ -138,6 +138,20 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_PAGINATION_CLASS": "config.rest.paging.Paging",
     "EXCEPTION_HANDLER": "config.rest.errors.told",
+    "DEFAULT_SCHEMA_CLASS": "config.rest.openapi.schema.Schema",
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Customhouse",
+    "VERSION": "1",
+    "DESCRIPTION": (
+        "What programs manage and read of a Customhouse. Amounts of money are in nano-USD (a billionth of a dollar), "
+        "times in UTC unless an offset says otherwise. Unknown is null. New fields and new words may come at any time."
+    ),
+    "SERVERS": [{"url": "/"}],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [],
 }
 
 LOGGING = {

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from config.rest import docs
 from integrations.audit_api import AuditEventsView
 
 handler400 = "config.rest.errors.bad_request"
@@ -11,6 +12,8 @@ handler500 = "config.rest.errors.server_error"
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/openapi.json", docs.openapi, name="openapi"),
+    path("api/v1/docs", docs.pages, name="rest-docs"),
     path("api/v1/", include("integrations.urls")),
     path("api/v1/", include("enforcement.urls")),
     path("api/v1/audit-events", AuditEventsView.as_view(), name="audit-events"),

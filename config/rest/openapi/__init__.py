@@ -1,0 +1,1 @@
+"""The OpenAPI document of REST: what each operation takes and answers, as programs rely on it."""

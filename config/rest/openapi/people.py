@@ -1,0 +1,107 @@
+"""What REST says of the tenant, its people, and who changed what."""
+
+from accounts.actors import ActorKind
+from accounts.audit_events import Action
+from accounts.models import Role
+from config.rest.openapi.fields import Record, anything, identity, instant, text, whole, word
+from config.rest.openapi.integrations import RESTRICTED
+from config.rest.openapi.operations import MANAGE, READ, Operation, Operations, page_of
+from integrations.audit_api import AuditEventsView, AuditQuery
+from integrations.member_api import MemberQuery, MembersView, MemberView, NewMemberSerializer, RoleSerializer
+from integrations.tenant_api import TenantSerializer, TenantView
+
+
+class TenantRecord(Record):
+    """A customer: whose integrations, keys, limits and evidence these are."""
+
+    id = identity()
+    slug = text("acme")
+    name = text("Acme")
+    timezone = text("Europe/Berlin")
+    month_start_day = whole(1)
+    suspended_at = instant(None, null=True)
+    created_at = instant()
+
+
+class MemberRecord(Record):
+    """A person's role at the tenant; `id` is the person's."""
+
+    id = whole(7)
+    tenant_id = identity()
+    email = text("alice@acme.example")
+    role = word(Role.values, "developer")
+    created_at = instant()
+
+
+class AuditActorRecord(Record):
+    """Who did it. Of operators and the installation no more is told than that."""
+
+    kind = word(list(ActorKind), "key")
+    id = text("0198c2f5-0a1b-7c2d-8e3f-4a5b6c7d8e9f", null=True)
+    label = text("deploy (cush_a1b2c3d4e5f6a7b8)")
+    address = text("203.0.113.7", null=True)
+
+
+class AuditObjectRecord(Record):
+    """What was changed."""
+
+    kind = text("limit")
+    id = text("0198c2f4-7d5e-7b60-9a3c-1f2e3d4c5b6a")
+    label = text("tenant cost per month")
+
+
+class AuditEventRecord(Record):
+    """One change: what differs, as it was and as it became."""
+
+    id = whole(4711)
+    created_at = instant()
+    tenant_id = identity()
+    actor = AuditActorRecord()
+    action = word(list(Action), "limit.changed")
+    object = AuditObjectRecord()
+    before = anything({"amount": 500_000_000_000}, null=True)
+    after = anything({"amount": 800_000_000_000}, null=True)
+    reason = text("More teams.", null=True)
+
+
+PEOPLE, AUDIT = "Tenant and members", "Audit"
+RANK = {"rank_refused": "A key that manages has the rank of an admin: a role of owner is given and taken by owners."}
+LAST = {"last_owner": "A tenant keeps an owner who can sign in."}
+
+OPERATIONS: Operations = {
+    (TenantView, "get"): Operation(
+        id="getTenant", summary="Show the tenant of the key", tag=PEOPLE, scopes=(READ, MANAGE), answers=TenantRecord,
+        has_version=True,
+    ),
+    (TenantView, "patch"): Operation(
+        id="updateTenant", summary="Change the tenant's name or calendar", tag=PEOPLE, scopes=(MANAGE,),
+        takes=TenantSerializer, is_partial=True, body={"timezone": "Europe/Berlin"}, answers=TenantRecord,
+        has_version=True, checks_version=True, refusals=RESTRICTED,
+    ),
+    (MembersView, "get"): Operation(
+        id="listMembers", summary="List who has a role", tag=PEOPLE, scopes=(READ, MANAGE), query=MemberQuery,
+        answers=page_of(MemberRecord),
+    ),
+    (MembersView, "post"): Operation(
+        id="addMember", summary="Give somebody a role", tag=PEOPLE, scopes=(MANAGE,), takes=NewMemberSerializer,
+        body={"email": "alice@acme.example", "role": "developer"}, answers=MemberRecord, status=201, has_version=True,
+        conflicts={"member_exists": "This person has a role there already: change it."}, refusals=RANK | RESTRICTED,
+    ),
+    (MemberView, "get"): Operation(
+        id="getMember", summary="Show a member", tag=PEOPLE, scopes=(READ, MANAGE), answers=MemberRecord,
+        has_version=True,
+    ),
+    (MemberView, "patch"): Operation(
+        id="updateMember", summary="Give a member another role", tag=PEOPLE, scopes=(MANAGE,), takes=RoleSerializer,
+        body={"role": "admin"}, answers=MemberRecord, has_version=True, checks_version=True, conflicts=LAST,
+        refusals=RANK | RESTRICTED,
+    ),
+    (MemberView, "delete"): Operation(
+        id="removeMember", summary="Take a member's role away", tag=PEOPLE, scopes=(MANAGE,), status=204,
+        checks_version=True, conflicts=LAST, refusals=RANK | RESTRICTED,
+    ),
+    (AuditEventsView, "get"): Operation(
+        id="listAuditEvents", summary="List who changed what", tag=AUDIT, scopes=(READ,), query=AuditQuery,
+        answers=page_of(AuditEventRecord),
+    ),
+}  # fmt: skip
