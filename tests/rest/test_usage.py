@@ -8,7 +8,9 @@ import pytest
 
 from accounts.ids import uuid7
 from accounts.services import change_tenant
+from enforcement.codes import Code
 from enforcement.models import EnforcementDecision
+from enforcement.reasons import Reason
 from telemetry.models import UsageAdjustment
 from tests.people import globex
 from tests.rest.evidence import used
@@ -24,7 +26,7 @@ def refused(asker: Program, *, at: datetime | None = None, result: str = "blocke
     given = {"integration_id": asker.integration.pk, "key_id": asker.key.pk, "model": "sandbox-small"} | fields
     made = EnforcementDecision.objects.create(
         tenant_id=asker.tenant.pk, call_id=uuid7(), provider="sandbox", endpoint="chat.completions", stream=False,
-        result=result, code="budget_exceeded", reasons=[{"code": "budget_exceeded", "message": "Too much."}],
+        result=result, code="budget_exceeded", reasons=[Reason(Code.BUDGET_EXCEEDED, "Too much.").to_json()],
         config_version=1, evaluated_at=at or datetime.now(UTC), **given,
     )  # fmt: skip
     return made.call_id

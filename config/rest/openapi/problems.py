@@ -53,7 +53,8 @@ def problems_of(operation: Operation, *, has_target: bool) -> dict[int, Codes]:
     """All that an operation refuses, by status. `has_target`: its address names a thing."""
     scopes = " or ".join(f"`{scope}`" for scope in operation.scopes)
     no_scope = {"scope_missing": f"This needs a gateway key with the scope {scopes}."} if operation.scopes else {}
-    may_be_bad = operation.takes is not None or operation.query is not None or operation.can_repeat
+    has_pages = operation.answers is not None and "has_more" in operation.answers().fields
+    may_be_bad = operation.takes is not None or operation.query is not None or operation.can_repeat or has_pages
     bad_key = {"idempotency_key_invalid": "Idempotency-Key has 1 to 255 visible ASCII characters."}
     found = {
         400: (INVALID if may_be_bad else {})
