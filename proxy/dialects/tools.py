@@ -16,7 +16,8 @@ def hosted_tool(tools: Any) -> str | None:
         if type(tool) is not dict:
             continue
         kind = tool.get("type")
-        if kind in _CLIENT or _runs_at_the_client(kind, tool):
+        # Of another kind than a word it may be unhashable.
+        if type(kind) is str and (kind in _CLIENT or _runs_at_the_client(kind, tool)):
             continue
         nested = hosted_tool(tool.get("tools")) if kind == "namespace" else str(kind)[:64]
         if nested is not None:

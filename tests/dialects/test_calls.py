@@ -166,6 +166,7 @@ def test_input_that_only_the_provider_knows_is_named_as_unbounded(fields: dict[s
         ({"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, "tools: shell"),
         ({"tools": [{"type": "shell"}]}, "tools: shell"),
         ({"tools": [{"type": "tool_search"}]}, "tools: tool_search"),
+        ({"tools": [{"type": {"a": []}}]}, "tools: {'a': []}"),
         ({"tools": [{"type": "of_next_year"}]}, "tools: of_next_year"),
         ({"tools": [{"type": "namespace", "tools": [{"type": "file_search"}]}]}, "tools: file_search"),
         ({"input": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}, "input.tools: mcp"),

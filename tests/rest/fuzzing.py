@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -69,6 +70,8 @@ class World:
     pick: Random = field(default_factory=Random)
     failures: dict[str, str] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
+    succeeded: set[str] = field(default_factory=set)
+    """The operations that did what they were asked, at least once."""
     known: dict[str, list[Any]] = field(default_factory=dict)
     """What could be named when it was last looked for; to be forgotten after every change."""
 
@@ -147,15 +150,18 @@ def strict_document() -> dict[str, Any]:
     return document
 
 
-def ask(world: World, *, tags: set[str], times: int, number: int) -> None:
+def ask(world: World, *, tags: set[str], times: int, number: int) -> set[str]:
     """Ask each operation of these chapters so many times; what is wrong is found in `world.failures`."""
+    asked = set()
     world.pick.seed(number)
     schema = schemathesis.openapi.from_dict(strict_document())
     application = WSGIHandler()
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok), "the document can be read"
         operation = found.ok()
         if not tags.intersection(operation.tags or ()):
             continue
+        asked.add(str(operation.definition.raw["operationId"]))
         cases = operation.as_strategy(GenerationMode.POSITIVE)
         if operation.body or operation.query or operation.path_parameters or operation.headers:
             cases |= operation.as_strategy(GenerationMode.NEGATIVE)
@@ -167,13 +173,14 @@ def ask(world: World, *, tags: set[str], times: int, number: int) -> None:
         )  # fmt: skip
         # The number makes every case another one, as few things can be asked of some operations.
         @hypothesis.given(case=cases, number=st.integers(0, 2**64))
-        def one(case: Case, number: int) -> None:
+        def one(case: Case[Any], number: int) -> None:
             _put(world, application, case)
 
         one()
+    return asked
 
 
-def _put(world: World, application: WSGIHandler, case: Case) -> None:
+def _put(world: World, application: WSGIHandler, case: Case[Any]) -> None:
     # What can be named changes with every answer, so it is not for hypothesis to pick.
     pick = world.pick
     asker = pick.choice(world.askers)
@@ -190,8 +197,10 @@ def _put(world: World, application: WSGIHandler, case: Case) -> None:
         headers["X-Api-Key"] = asker.secret
     response = case.call(app=application, headers=headers)
     world.statuses[response.status_code] += 1
-    if response.status_code < 300 and case.method != "GET":
-        world.known.clear()
+    if response.status_code < 300:
+        world.succeeded.add(str(case.operation.definition.raw["operationId"]))
+        if case.method != "GET":
+            world.known.clear()
     label = f"{asker.name}: {case.operation.label} {response.status_code}"
     try:
         case.validate_response(response, checks=CHECKS)

@@ -30,16 +30,16 @@ def found_in(world: World) -> str:
 
 @pytest.mark.parametrize("tags", CHAPTERS, ids=lambda tags: "-".join(sorted(tags)))
 def test_every_answer_is_as_the_document_says(world: World, tags: set[str]) -> None:
-    ask(world, tags=tags, times=22, number=1)
+    asked = ask(world, tags=tags, times=21, number=1)
     assert not world.failures, found_in(world)
-    assert world.statuses.total() >= 200
-    assert {200, 401, 403, 404} <= set(world.statuses)
+    assert world.statuses.total() >= 21 * len(asked)
+    assert {200, 400, 401, 403, 404} <= set(world.statuses)
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("number", range(2, 5))
 @pytest.mark.parametrize("tags", CHAPTERS, ids=lambda tags: "-".join(sorted(tags)))
 def test_every_one_of_thousands_of_answers_is_as_the_document_says(world: World, tags: set[str], number: int) -> None:
-    ask(world, tags=tags, times=75, number=number)
+    asked = ask(world, tags=tags, times=75, number=number)
     assert not world.failures, found_in(world)
-    assert world.statuses.total() >= 10_000 / 3 / len(CHAPTERS)
+    assert world.statuses.total() >= 75 * len(asked)

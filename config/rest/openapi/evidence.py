@@ -171,7 +171,7 @@ class SumsRecord(Record):
     cost_nanos = whole(273_727_500, null=True)
     calls_of_unknown_tokens = whole(0)
     calls_of_unknown_cost = whole(0)
-    errors = whole(3)
+    errors = whole(3)  # type: ignore[assignment]
     mean_latency_ms = whole(640, null=True)
     cost_cents = whole(27, null=True)
     blocked_count = whole(8)
@@ -212,7 +212,7 @@ class DaysRecord(Record):
     timezone = text("Europe/Berlin")
     date_from = day("2026-11-01")
     date_to = day("2026-11-26")
-    data = DayRecord(many=True)
+    data = DayRecord(many=True)  # type: ignore[assignment]
 
 
 DECISIONS, USAGE = "Decisions", "Usage"

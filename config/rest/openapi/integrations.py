@@ -67,7 +67,7 @@ class TransitionRecord(Record):
     from_state = word(HealthState.values, "failing")
     to_state = word(HealthState.values, "healthy")
     cause = word(CAUSES, null=True, example="ok")
-    source = word([source.value for source in Source])
+    source = word([source.value for source in Source])  # type: ignore[assignment]
     message = text(None, null=True)
     call_id = identity(None, null=True)
 
@@ -116,7 +116,7 @@ class UsedLimitsRecord(Record):
 
 TAG = "Integrations"
 CREATE = {
-    "name": "prod-openai", "provider_type": "openai", "credential": "sk-…", "budget_limit_cents": 50_000,
+    "name": "prod-openai", "provider_type": "openai", "credential": "sk-your-own-key", "budget_limit_cents": 50_000,
     "rate_limit_rpm": 600,
 }  # fmt: skip
 CHANGE = {"default_model": "gpt-5-mini", "budget_limit_cents": 80_000}
@@ -166,7 +166,7 @@ OPERATIONS: Operations = {
     ),
     (TestView, "post"): Operation(
         id="testIntegration", summary="Ask the provider whether it takes a credential", tag=TAG, scopes=(MANAGE,),
-        takes=CredentialSerializer, body={"credential": "sk-…"}, answers=CredentialTestRecord,
+        takes=CredentialSerializer, body={"credential": "sk-your-own-key"}, answers=CredentialTestRecord,
         conflicts={"credential_missing": "The integration has no credential yet, and none came with the request."},
     ),
     (UsedLimitsView, "get"): Operation(

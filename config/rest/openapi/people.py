@@ -38,7 +38,7 @@ class AuditActorRecord(Record):
 
     kind = word(list(ActorKind), "key")
     id = text("0198c2f5-0a1b-7c2d-8e3f-4a5b6c7d8e9f", null=True)
-    label = text("deploy (cush_a1b2c3d4e5f6a7b8)")
+    label = text("deploy (cush_a1b2c3d4e5f6a7b8)")  # type: ignore[assignment]
     address = text("203.0.113.7", null=True)
 
 
@@ -47,7 +47,7 @@ class AuditObjectRecord(Record):
 
     kind = text("limit")
     id = text("0198c2f4-7d5e-7b60-9a3c-1f2e3d4c5b6a")
-    label = text("tenant cost per month")
+    label = text("tenant cost per month")  # type: ignore[assignment]
 
 
 class AuditEventRecord(Record):

@@ -27,7 +27,7 @@ class ProblemRecord(Record):
     code = text("not_found")
     detail = text("There is no such integration.")
     request_id = text("req_0198c2f47d5e7b609a3c1f2e3d4c5b6a")
-    errors = ProblemErrorRecord(many=True, required=False)
+    errors = ProblemErrorRecord(many=True, required=False)  # type: ignore[assignment]
 
 
 UNKNOWN: Codes = {
@@ -57,9 +57,11 @@ def problems_of(operation: Operation, *, has_target: bool) -> dict[int, Codes]:
     may_be_bad = operation.takes is not None or operation.query is not None or operation.can_repeat or has_pages
     bad_key = {"idempotency_key_invalid": "Idempotency-Key has 1 to 255 visible ASCII characters."}
     found = {
-        400: (INVALID if may_be_bad else {})
-        | (UNREADABLE if operation.takes else {})
-        | (bad_key if operation.can_repeat else {}),
+        400: {
+            **(INVALID if may_be_bad else {}),
+            **(UNREADABLE if operation.takes else {}),
+            **(bad_key if operation.can_repeat else {}),
+        },
         401: UNKNOWN,
         403: {**no_scope, **operation.refusals},
         404: MISSING if has_target else {},
