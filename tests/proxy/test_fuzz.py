@@ -104,7 +104,8 @@ def strange_path(pick: Random) -> str:
     return pick.choice(
         [
             "/proxy/prod", "/proxy/", "/proxy//v1", "/proxy/prod/%00", "/proxy/prod/v1/../v1/models",
-            "/proxy/%ff/v1/models", "/v1/chat/completions", "/v1/messages?beta=true&x=%", "/v1/" + "x" * 3_000, "/proxy/prod/v1/messages?a=;",
+            "/proxy/%ff/v1/models", "/v1/chat/completions", "/v1/messages?beta=true&x=%",
+            "/v1/" + "x" * 3_000, "/proxy/prod/v1/messages?a=;",
         ]
     )  # fmt: skip
 

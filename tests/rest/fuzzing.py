@@ -125,20 +125,15 @@ def build() -> World:
 
 def _present(kind: str, tenant: Tenant, kept: set[UUID]) -> list[Any]:
     rows: Any = {
-        "integration_id": Integration.objects.for_tenant(tenant.pk).present().order_by("-pk").values_list("pk"),
-        "key_id": GatewayKey.objects.for_tenant(tenant.pk)
-        .filter(revoked_at=None)
-        .exclude(pk__in=kept)
-        .order_by("-pk")
-        .values_list("pk"),
-        "limit_id": Limit.objects.for_tenant(tenant.pk)
-        .filter(superseded_at=None, amount__isnull=False)
-        .order_by("-limit_id")
-        .values_list("limit_id"),
-        "call_id": EnforcementDecision.objects.for_tenant(tenant.pk).order_by("-pk").values_list("call_id"),
-        "member_id": Membership.objects.for_tenant(tenant).order_by("-pk").values_list("user_id"),
+        # Those of real providers would be asked over the network.
+        "integration_id": Integration.objects.present().filter(provider_type="sandbox").order_by("-pk"),
+        "key_id": GatewayKey.objects.filter(revoked_at=None).exclude(pk__in=kept).order_by("-pk"),
+        "limit_id": Limit.objects.filter(superseded_at=None, amount__isnull=False).order_by("-limit_id"),
+        "call_id": EnforcementDecision.objects.order_by("-pk"),
+        "member_id": Membership.objects.order_by("-pk"),
     }[kind]
-    return [value for (value,) in rows[:MOST_NAMED]]
+    column = {"limit_id": "limit_id", "call_id": "call_id", "member_id": "user_id"}.get(kind, "pk")
+    return list(rows.filter(tenant_id=tenant.pk).values_list(column, flat=True)[:MOST_NAMED])
 
 
 def strict_document() -> dict[str, Any]:

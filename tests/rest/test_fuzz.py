@@ -15,6 +15,8 @@ CHAPTERS = [
     {"Limits", "Usage"},
     {"Enforcement", "Decisions"},
 ]
+MOST_IDLE = 3
+"""Operations of a chapter that may have found nothing to do."""
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def found_in(world: World) -> str:
     return "\n\n".join(f"{label}\n{said}" for label, said in world.failures.items())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tags", CHAPTERS, ids=lambda tags: "-".join(sorted(tags)))
 def test_every_answer_is_as_the_document_says(world: World, tags: set[str]) -> None:
     asked = ask(world, tags=tags, times=21, number=1)
@@ -43,3 +46,4 @@ def test_every_one_of_thousands_of_answers_is_as_the_document_says(world: World,
     asked = ask(world, tags=tags, times=75, number=number)
     assert not world.failures, found_in(world)
     assert world.statuses.total() >= 75 * len(asked)
+    assert len(asked - world.succeeded) <= MOST_IDLE, asked - world.succeeded
