@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
-from config.addresses import parse_networks
+from accounts.addresses import parse_networks
 from integrations.destinations import Destinations
 from integrations.vault import MasterKey, VaultError
 

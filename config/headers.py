@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from config.addresses import client_address, is_trusted, parse_networks
+from accounts.addresses import client_address, is_trusted, parse_networks
 
 # Tabler's icons are data: images. `form-action` stays open: it would block single sign-on redirects.
 POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"

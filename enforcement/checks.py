@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from accounts.addresses import is_allowed
 from enforcement.codes import Code
 from enforcement.policy import Reason
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
@@ -23,6 +24,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     scope_granted: bool
     integration_granted: bool
     model_granted: bool
+    address_granted: bool = True
+    """Older receipts do not have it."""
     is_trial: bool = False
     """It is what finds out whether the integration still is in error."""
 
@@ -50,6 +53,7 @@ CHECKS: tuple[tuple[Code, Callable[[Facts], bool]], ...] = (
     (Code.KEY_REVOKED, lambda facts: facts.key_revoked),
     (Code.KEY_EXPIRED, lambda facts: facts.key_expired),
     (Code.KEY_FROZEN, lambda facts: facts.key_frozen),
+    (Code.KEY_ADDRESS_NOT_ALLOWED, lambda facts: not facts.address_granted),
     (Code.KEY_SCOPE_MISSING, lambda facts: not facts.scope_granted),
     (Code.KEY_INTEGRATION_NOT_ALLOWED, lambda facts: not facts.integration_granted),
     (Code.MODEL_NOT_ALLOWED, lambda facts: not facts.model_granted),
@@ -65,10 +69,11 @@ def facts_of(
     model: str,
     scope: str,
     credential_opens: bool,
+    address: str | None,
     now: datetime,
     is_trial: bool = False,
 ) -> Facts:
-    """What there is to check of a call."""
+    """What there is to check of a call. `address` is its client's, `None` for a call that nobody makes yet."""
     return Facts(
         integration_status=integration.status if integration is not None else None,
         credential_opens=credential_opens,
@@ -81,6 +86,7 @@ def facts_of(
             integration is not None and integration.id in key.integration_ids
         ),
         model_granted=not model or not key.allowed_models or model in key.allowed_models,
+        address_granted=not key.allowed_networks or address is None or is_allowed(address, key.allowed_networks),
         is_trial=is_trial,
     )  # fmt: skip
 
@@ -115,6 +121,7 @@ def hard_block(
         Code.KEY_REVOKED: "This gateway key was revoked.",
         Code.KEY_EXPIRED: f"This gateway key expired at {expired_at}.",
         Code.KEY_FROZEN: "This gateway key is frozen.",
+        Code.KEY_ADDRESS_NOT_ALLOWED: "This gateway key is not taken from the address that this call comes from.",
         Code.KEY_SCOPE_MISSING: f"This gateway key lacks the scope `{scope}`.",
         Code.KEY_INTEGRATION_NOT_ALLOWED: f"This gateway key may not use the integration {called}.",
         Code.MODEL_NOT_ALLOWED: f"This gateway key may not use the model `{model[:200]}`.",

@@ -38,6 +38,7 @@ class Code(StrEnum):
     KEY_REVOKED = "key_revoked"
     KEY_EXPIRED = "key_expired"
     KEY_FROZEN = "key_frozen"
+    KEY_ADDRESS_NOT_ALLOWED = "key_address_not_allowed"
     KEY_SCOPE_MISSING = "key_scope_missing"
     KEY_INTEGRATION_NOT_ALLOWED = "key_integration_not_allowed"
     MODEL_NOT_ALLOWED = "model_not_allowed"

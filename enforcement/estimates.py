@@ -100,6 +100,7 @@ def put(*, tenant: TenantSnapshot, key: KeySnapshot, estimate: Estimate, book: P
         model=estimate.model,
         scope=INFERENCE,
         credential_opens=integration is not None and _opens(integration),
+        address=None,
         now=now,
     )
     blocked = hard_block(

@@ -10,7 +10,9 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from accounts.actors import Actor
+from accounts.addresses import is_allowed
 from integrations.gateway_keys import digest_of, public_id_of
+from integrations.key_uses import KEY_USES
 from integrations.models import GatewayKey, Scope
 from integrations.snapshot import KeySnapshot
 from integrations.snapshot_store import matches, snapshot_of_key
@@ -43,13 +45,22 @@ class GatewayKeyAuthentication(BaseAuthentication):
 def holder_kept(request: HttpRequest | Request) -> KeyHolder | None:
     """Whose key the request carries, asked of the database once per request. Raises like `holder_by`."""
     if KEPT not in request.META:
-        request.META[KEPT] = holder_by(request.headers)
+        request.META[KEPT] = holder_by(request.headers, address_of(request))
     kept: KeyHolder | None = request.META[KEPT]
     return kept
 
 
-def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:
-    """Whose key stands in the headers of a request; `None`: no key. Raises `AuthenticationFailed`."""
+def address_of(request: HttpRequest | Request) -> str:
+    """Where a request comes from, as far as trusted proxies say; empty where nobody knows."""
+    address: str = request.META.get("REMOTE_ADDR") or ""
+    return address
+
+
+def holder_by(headers: Mapping[str, str], address: str) -> KeyHolder | None:
+    """Whose key stands in the headers of a request from `address`; `None`: no key.
+
+    Raises `AuthenticationFailed`, and `PermissionDenied` for a key that is not taken from there.
+    """
     text = _presented(headers)
     if text is None:
         return None
@@ -60,6 +71,9 @@ def holder_by(headers: Mapping[str, str]) -> KeyHolder | None:
     if key is None or not matches(key, digest) or not _is_usable(key):
         raise AuthenticationFailed("This gateway key is not valid.")
     assert row is not None, "what has a snapshot has a row"
+    if not is_allowed(address, key.allowed_networks):
+        raise PermissionDenied("This gateway key is not taken from this address.", "key_address_not_allowed")
+    KEY_USES.note(row.public_id, timezone.now(), address, calls=0)
     return KeyHolder(key, f"{row.name} ({row.prefix})")
 
 
@@ -74,10 +88,10 @@ def holder_of(request: Request) -> KeyHolder:
 def actor_of(request: Request) -> Actor:
     """Who changes something by this request. Raises `PermissionDenied` like `holder_of`."""
     holder = holder_of(request)
-    key, address = holder.key, request.META.get("REMOTE_ADDR", "")
+    key = holder.key
     is_restricted = bool(key.integration_ids or key.allowed_models)
     manages = key.tenant_id if Scope.MANAGE in key.scopes and not is_restricted else None
-    return Actor.key(key_id=key.id, label=holder.name, address=address, manages=manages)
+    return Actor.key(key_id=key.id, label=holder.name, address=address_of(request), manages=manages)
 
 
 def _presented(headers: Mapping[str, str]) -> str | None:

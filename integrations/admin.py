@@ -183,11 +183,12 @@ class GatewayKeyAdmin(RecordedAdmin):
 
     form = GatewayKeyForm
     fields = (
-        "tenant", "name", "scopes", "integrations", "allowed_models", "expires_at", "prefix", "frozen_at",
-        "revoked_at", "revoke_reason", "created_at", "created_by",
+        "tenant", "name", "scopes", "integrations", "allowed_models", "allowed_networks", "expires_at", "prefix",
+        "frozen_at", "revoked_at", "revoke_reason", "created_at", "created_by", "last_used_at", "last_used_address",
+        "request_count",
     )  # fmt: skip
-    readonly_fields = ("prefix", "frozen_at", "revoked_at", "revoke_reason", "created_at", "created_by")
-    list_display = ("name", "tenant", "prefix", "expires_at", "frozen_at", "revoked_at", "created_at")
+    readonly_fields = fields[fields.index("prefix") :]
+    list_display = ("name", "tenant", "prefix", "expires_at", "frozen_at", "revoked_at", "last_used_at", "created_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), ("frozen_at", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("name", "public_id", "tenant__slug")
@@ -213,6 +214,7 @@ class GatewayKeyAdmin(RecordedAdmin):
             scopes=data["scopes"],
             integrations=list(data["integrations"]),
             allowed_models=obj.allowed_models,
+            allowed_networks=obj.allowed_networks,
             expires_at=obj.expires_at,
             created_by=cast("Any", request.user),
             actor=operator_of(request),

@@ -112,7 +112,7 @@ class GatewayKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for 
 
     class Meta:
         model = GatewayKey
-        fields = ("tenant", "name", "scopes", "integrations", "allowed_models", "expires_at")
+        fields = ("tenant", "name", "scopes", "integrations", "allowed_models", "allowed_networks", "expires_at")
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}

@@ -12,6 +12,7 @@ from rest_framework.exceptions import ErrorDetail, NotFound, PermissionDenied, V
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.addresses import covers, network_of
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
 from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
@@ -36,16 +37,27 @@ USUAL_REACH: dict[str, Any] = {
     "scopes": [Scope.INFERENCE.value],
     "integration_ids": [],
     "allowed_models": [],
+    "allowed_networks": [],
     "expires_at": None,
 }
-CHANGING = frozenset({"status", "old_key_expires_at"})
-"""What the clock changes by itself; whoever else changes the status also changes another field."""
+CHANGING = frozenset({"status", "old_key_expires_at", "last_used_at", "last_used_address", "request_count"})
+"""What the clock and calls change; whoever else changes the status also changes another field."""
 # Nobody on the way keeps an answer that holds a secret.
 NOT_STORED = {"Cache-Control": "no-store"}
 
 
+class NetworkField(serializers.CharField):
+    """An address or a CIDR, IPv4 or IPv6."""
+
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return str(network_of(super().to_internal_value(data)))
+        except ValueError as error:
+            raise serializers.ValidationError(f"{error}.") from None
+
+
 class KeySerializer(StrictSerializer):
-    """What a key is called and what it may do. No integrations or models mean all of them."""
+    """What a key is called and what it may do. No integrations, models or networks mean all of them."""
 
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(
@@ -55,6 +67,7 @@ class KeySerializer(StrictSerializer):
     allowed_models = serializers.ListField(
         child=serializers.CharField(max_length=200), max_length=MOST_NAMED, required=False
     )
+    allowed_networks = serializers.ListField(child=NetworkField(), max_length=MOST_NAMED, required=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
 
     def validate_scopes(self, value: list[str]) -> list[str]:
@@ -96,6 +109,7 @@ class KeysView(ManagementView):
             scopes=granted["scopes"],
             integrations=_integrations(own, granted["integration_ids"]),
             allowed_models=granted["allowed_models"],
+            allowed_networks=granted["allowed_networks"],
             expires_at=granted["expires_at"],
             actor=actor_of(request),
         )
@@ -170,6 +184,7 @@ class RotateView(ManagementView):
             scopes=key.scopes,
             integration_ids=[one.pk for one in key.integrations.all()],
             allowed_models=key.allowed_models,
+            allowed_networks=key.allowed_networks,
             expires_at=key.expires_at,
         )
         key, text = rotate_key(key=key, grace=grace, now=now, actor=actor_of(request))
@@ -183,6 +198,7 @@ def check_reach(
     scopes: Collection[str],
     integration_ids: Collection[UUID],
     allowed_models: Collection[str],
+    allowed_networks: Collection[str],
     expires_at: datetime | None,
 ) -> None:
     """Raise `PermissionDenied` if a key like this may do what the key that asks may not."""
@@ -191,6 +207,8 @@ def check_reach(
         raise _escalation(f"A key grants no scope that it does not have itself: {', '.join(beyond)}.")
     if not _covers(own, integration_ids, allowed_models):
         raise _escalation("A key grants no integration and no model that it may not use itself: name those it may.")
+    if not covers(own.allowed_networks, [network_of(text) for text in allowed_networks]):
+        raise _escalation("A key grants no address from which it is not taken itself: name networks within its own.")
     if own.expires_at is not None and (expires_at is None or expires_at > own.expires_at):
         raise _escalation(f"A key grants nothing that outlives itself: until {own.expires_at.isoformat()} at most.")
 
@@ -261,6 +279,7 @@ def _record_at(key: GatewayKey, now: datetime) -> dict[str, Any]:
         "scopes": key.scopes,
         "integration_ids": sorted(one.pk for one in key.integrations.all()),
         "allowed_models": key.allowed_models,
+        "allowed_networks": key.allowed_networks,
         "expires_at": key.expires_at,
         "old_key_expires_at": grace if grace is not None and grace > now else None,
         "frozen_at": key.frozen_at,
@@ -268,4 +287,7 @@ def _record_at(key: GatewayKey, now: datetime) -> dict[str, Any]:
         "revoke_reason": key.revoke_reason or None,
         "created_at": key.created_at,
         "created_by": key.created_by_id,
+        "last_used_at": key.last_used_at,
+        "last_used_address": key.last_used_address,
+        "request_count": key.request_count,
     }

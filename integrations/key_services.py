@@ -18,7 +18,7 @@ from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
 from integrations.portraits import GATEWAY_KEY
 
-KEY_FIELDS = ("name", "scopes", "allowed_models", "expires_at")
+KEY_FIELDS = ("name", "scopes", "allowed_models", "allowed_networks", "expires_at")
 
 
 class KeyIsRevoked(Exception):
@@ -33,6 +33,7 @@ def create_key(
     scopes: Sequence[str] = (Scope.INFERENCE,),
     integrations: Sequence[Integration] = (),
     allowed_models: Sequence[str] = (),
+    allowed_networks: Sequence[str] = (),
     expires_at: datetime | None = None,
     created_by: User | None = None,
     actor: Actor = SYSTEM,
@@ -47,6 +48,7 @@ def create_key(
         digest=new.digest,
         scopes=list(scopes),
         allowed_models=list(allowed_models),
+        allowed_networks=list(allowed_networks),
         expires_at=expires_at,
         created_by=created_by,
     )

@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from accounts.addresses import network_of
 from accounts.ids import uuid7
 from accounts.models import Tenant, User
 from integrations.kept_answers import KeptAnswer as KeptAnswer
@@ -165,6 +166,14 @@ class Scope(models.TextChoices):
     MANAGE = "manage", "change integrations, keys and limits"
 
 
+def check_network(text: str) -> None:
+    """Raise `ValidationError` for what is neither an address nor a CIDR."""
+    try:
+        network_of(text)
+    except ValueError as error:
+        raise ValidationError(f"{error}.") from None
+
+
 class GatewayKey(models.Model):
     """A key that programs call the gateway with; only its digest is kept."""
 
@@ -181,12 +190,26 @@ class GatewayKey(models.Model):
     allowed_models = ArrayField(
         models.CharField(max_length=200), default=list, blank=True, help_text="Empty: every model."
     )
+    allowed_networks = ArrayField(
+        models.CharField(max_length=64, validators=[check_network]),
+        default=list,
+        # Processes of the version before go on writing rows.
+        db_default=[],
+        blank=True,
+        help_text="Addresses and CIDRs from which it is taken, with commas; empty: from everywhere.",
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     frozen_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoke_reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    """Of the newest call or REST request, a few seconds late: see `integrations.key_uses`."""
+    last_used_address = models.GenericIPAddressField(null=True, editable=False)
+    request_count = models.BigIntegerField(default=0, db_default=0, editable=False)
+    """How many of its calls were decided. What workers counted in the seconds before they were killed is missing here,
+    and is in the decisions."""
 
     objects = GatewayKeyQuerySet.as_manager()
 

@@ -44,6 +44,7 @@ GATEWAY_KEY = Portrait(
         "public_id",
         "scopes",
         "allowed_models",
+        "allowed_networks",
         "expires_at",
         "previous_expires_at",
         "frozen_at",

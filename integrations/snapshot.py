@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from accounts.addresses import Network
 from accounts.calendars import Calendar
 from integrations.vault import StoredCredential
 
@@ -110,3 +111,5 @@ class KeySnapshot:
     expires_at: datetime | None
     frozen: bool
     revoked: bool
+    allowed_networks: tuple[Network, ...]
+    """Empty: from everywhere."""

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from accounts.addresses import network_of
 from accounts.models import Tenant
 from integrations.custody import binding_of
 from integrations.limits import Limit
@@ -197,6 +198,7 @@ def snapshot_of_key(row: GatewayKey, digest: bytes | None = None) -> KeySnapshot
         expires_at=row.expires_at,
         frozen=row.frozen_at is not None,
         revoked=row.revoked_at is not None,
+        allowed_networks=tuple(network_of(text) for text in row.allowed_networks),
     )
     if digest is None or row.previous_digest is None or row.previous_expires_at is None:
         return newest

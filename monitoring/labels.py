@@ -27,6 +27,7 @@ REASON_OF: Mapping[str, str] = {
     Code.KEY_REVOKED: "key",
     Code.KEY_EXPIRED: "key",
     Code.KEY_FROZEN: "key",
+    Code.KEY_ADDRESS_NOT_ALLOWED: "key",
     Code.KEY_SCOPE_MISSING: "key",
     Code.KEY_INTEGRATION_NOT_ALLOWED: "key",
     Code.MODEL_NOT_ALLOWED: "key",

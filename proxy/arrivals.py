@@ -163,9 +163,10 @@ def ask(
     name: str,
     endpoint: Endpoint | None,
     request: CallRequest | None,
+    address: str,
     is_trial: bool = False,
 ) -> Arrival:
-    """Put the call as the question that the ledger answers."""
+    """Put the call as the question that the ledger answers. `address` is where it comes from."""
     credential = _open(integration) if integration is not None else None
     moment = now()
     model = request.model if request is not None else ""
@@ -176,6 +177,7 @@ def ask(
         model=model,
         scope="inference",
         credential_opens=credential is not None,
+        address=address,
         now=moment,
         is_trial=is_trial,
     )

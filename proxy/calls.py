@@ -6,6 +6,7 @@ from functools import partial
 
 from accounts.ids import uuid7
 from enforcement.entries import LedgerUnavailable, Stale
+from integrations.key_uses import KEY_USES
 from integrations.models import OutagePolicy
 from integrations.snapshot_store import matches
 from proxy import arrivals
@@ -63,6 +64,7 @@ class Call:
     async def _carry(self) -> None:
         gateway, scope = self.gateway, self.scope
         tenant, key = await arrivals.authenticate(gateway, scope["headers"], scope["query_string"])
+        address = gateway.address_of(scope)
         integration = arrivals.integration_for(tenant, key, self.target, self.dialect)
         endpoint, request, body = None, None, b""
         if integration is not None:
@@ -88,6 +90,7 @@ class Call:
                 name=self.target.name or "",
                 endpoint=endpoint,
                 request=request,
+                address=address,
             )
             arrival = ask()
             if arrival.is_in_error and await self._may_try(trial := ask(is_trial=True)):
@@ -110,6 +113,7 @@ class Call:
                 raise _unavailable("The integration was made while the call arrived. Retry.")
         else:
             raise _unavailable("The configuration changes faster than it can be read. Retry.")
+        KEY_USES.note(key.public_id, outcome.decided_at, address)
         self.remaining = outcome.cost_remaining_nanos
         self.decision_header = f"{outcome.decision.result};{outcome.decision.code}".encode()
         if outcome.degraded:

@@ -1,7 +1,9 @@
 """The door for programs: our own ASGI application, in front of Django's."""
 
+import asyncio
 import logging
 
+from integrations.key_uses import KEY_USES
 from proxy.answers import LEAVING, Receive, Scope, Send, send_answer, send_json
 from proxy.arrivals import guessed_dialect, target_of
 from proxy.calls import Call
@@ -35,6 +37,7 @@ class Door:
             if self._has_gateway:
                 self._gateway = Gateway()
                 await self._gateway.start()
+            KEY_USES.start()
         except Exception as error:
             logger.exception("The gateway did not start")
             await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
@@ -43,6 +46,7 @@ class Door:
         await receive()
         if self._gateway is not None:
             await self._gateway.stop()
+        await asyncio.to_thread(KEY_USES.stop)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections
 
+from accounts.addresses import client_address, parse_networks
 from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
 from enforcement.outages import JournalSettings
@@ -19,6 +21,7 @@ from enforcement.store import database_url
 from integrations.destinations import Destinations
 from integrations.snapshot import KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import SnapshotStore
+from proxy.answers import Scope
 from proxy.health.watch import Watch
 from proxy.upstream import Upstreams, UpstreamTimeouts
 from telemetry.price_book import PriceBook
@@ -35,6 +38,7 @@ LOAD_SECONDS = 10.0
 RESERVATION_MARGIN_SECONDS = 120
 READY_SECONDS = 10.0
 GC_THRESHOLDS = (50_000, 20, 50)
+CLIENTS_KEPT = 4096
 
 
 class Gateway:
@@ -46,6 +50,9 @@ class Gateway:
         self.snapshots = SnapshotStore()
         self.book = PriceBook.of(())
         self._book_version: int | None = None
+        self._trusted_proxies = parse_networks(environment.trusted_proxies)
+        # The same few come again and again, and reading addresses costs more than remembering them.
+        self._client_of = lru_cache(CLIENTS_KEPT)(partial(client_address, trusted=self._trusted_proxies))
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(LOADING_THREADS, thread_name_prefix="gateway-load")
         timeouts = UpstreamTimeouts(
@@ -76,6 +83,15 @@ class Gateway:
         """Where this very server is reached from its own machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.environment.host, self.environment.host)  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.environment.port}"
+
+    def address_of(self, scope: Scope) -> str:
+        """The address that a request comes from, as far as trusted proxies say; empty where nobody knows."""
+        client = scope.get("client")
+        peer: str = client[0] if client else ""
+        if not self._trusted_proxies:
+            return peer
+        heard = b",".join([value for name, value in scope["headers"] if name == b"x-forwarded-for"])
+        return self._client_of(peer, heard.decode("latin-1"))
 
     async def start(self) -> None:
         """Open the ledger. Without a database the gateway answers all the same, and says 503 until it is there."""

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from config.rest.errors import problem
 from integrations.access import KeyHolder, holder_kept
@@ -94,7 +94,7 @@ def _run(
 def _manager(request: HttpRequest) -> KeyHolder | None:
     try:
         holder = holder_kept(request)
-    except AuthenticationFailed:
+    except (AuthenticationFailed, PermissionDenied):
         return None
     return holder if holder is not None and Scope.MANAGE in holder.key.scopes else None
 

@@ -30,7 +30,7 @@ def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
 def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
     """A server without patience or room: a second for providers, three for calls, 50,000 bytes for requests.
 
-    It may also reach whatever a test starts at `OTHER_HOST`.
+    It may also reach whatever a test starts at `OTHER_HOST`, and believes a proxy on its own machine.
     """
     allowed = f"127.0.0.1:{upstream.port},127.0.0.1:{upstream.other_port},{OTHER_HOST}/32"
     with servers.serving(
@@ -41,6 +41,7 @@ def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
         CUSTOMHOUSE_UPSTREAM_IDLE_SECONDS="1",
         CUSTOMHOUSE_UPSTREAM_TOTAL_SECONDS="3",
         CUSTOMHOUSE_MAX_BODY_BYTES="50000",
+        CUSTOMHOUSE_TRUSTED_PROXIES="127.0.0.1",
     ) as made:
         yield made
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts import services
 from accounts.models import Tenant
 from accounts.services import CONFIG_CHANNEL
-from integrations.key_services import freeze_key, revoke_key
+from integrations.key_services import freeze_key, revoke_key, update_key
 from integrations.models import GatewayKey, Integration
 from integrations.services import delete_integration, disable_integration
 from tests.races.books import Books, open_books
@@ -54,6 +54,10 @@ def freeze(tenant: Tenant) -> None:
     freeze_key(key=GatewayKey.objects.for_tenant(tenant.pk).get(), now=timezone.now())
 
 
+def bind_elsewhere(tenant: Tenant) -> None:
+    update_key(key=GatewayKey.objects.for_tenant(tenant.pk).get(), allowed_networks=["192.0.2.0/24"])
+
+
 def disable(tenant: Tenant) -> None:
     disable_integration(integration=Integration.objects.for_tenant(tenant.pk).get())
 
@@ -68,6 +72,7 @@ def delete(tenant: Tenant) -> None:
         (revoke, 401, CONFIG_CHANNEL),
         (revoke, 401, "nobody_listens"),
         (freeze, 403, "nobody_listens"),
+        (bind_elsewhere, 403, "nobody_listens"),
         (disable, 403, "nobody_listens"),
         (delete, 404, "nobody_listens"),
     ],

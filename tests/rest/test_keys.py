@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from accounts.models import AuditEvent
 from integrations.key_services import create_key
+from integrations.key_uses import KEY_USES
 from integrations.limit_services import set_limit
 from integrations.models import GatewayKey, KeptAnswer, Scope
 from tests.people import acme, globex, sandbox_of
@@ -116,6 +118,7 @@ def test_a_change_of_what_somebody_else_changed_meanwhile_is_refused() -> None:
     [
         {"name": ""}, {"scopes": []}, {"scopes": ["everything"]}, {"expires_at": "2020-01-01T00:00:00Z"},
         {"expires_at": "soon"}, {"integration_ids": ["00000000-0000-0000-0000-000000000000"]}, {"allowed_models": [""]},
+        {"allowed_networks": ["10.0.0.1/8"]}, {"allowed_networks": ["office"]}, {"allowed_networks": [None]},
         {"scope": ["read"]}, {"expires_at": "9999-12-31T23:59:59-14:00"}, {"expires_at": "0001-01-01T00:00:00+14:00"},
     ],
 )  # fmt: skip
@@ -142,6 +145,46 @@ def test_another_tenants_key_does_not_exist() -> None:
     assert str(foreign.pk) not in str(asker.get("api-keys", limit="100")[1])
 
 
+def test_a_key_is_taken_from_its_networks_only() -> None:
+    asker = manager()
+    made = create(asker, allowed_networks=["192.0.2.7", "2001:DB8::/32"])
+    assert made["allowed_networks"] == ["192.0.2.7/32", "2001:db8::/32"]
+    client = speaking(made["key"])
+    assert client.get("/api/v1/enforcement/status", REMOTE_ADDR="192.0.2.7").status_code == 200
+    for address in ("192.0.2.8", "2001:db9::1", ""):
+        answer = client.get("/api/v1/enforcement/status", REMOTE_ADDR=address)
+        assert (answer.status_code, answer.json()["code"]) == (403, "key_address_not_allowed")
+    assert asker.send("PATCH", f"api-keys/{made['id']}", {"allowed_networks": []}).json()["allowed_networks"] == []
+    assert client.get("/api/v1/enforcement/status", REMOTE_ADDR="192.0.2.8").status_code == 200
+
+
+def test_a_repeated_post_is_not_answered_to_other_addresses() -> None:
+    asker = manager(allowed_networks=["127.0.0.1"])
+    first = asker.send("POST", "api-keys", {"name": "bot", "allowed_networks": ["127.0.0.1"]}, idempotency_key="one")
+    asker.client.defaults["REMOTE_ADDR"] = "192.0.2.8"
+    second = asker.send("POST", "api-keys", {"name": "bot", "allowed_networks": ["127.0.0.1"]}, idempotency_key="one")
+    assert (first.status_code, second.status_code, second.json()["code"]) == (201, 403, "key_address_not_allowed")
+
+
+def test_audit_events_and_the_last_use_name_the_client_that_a_trusted_proxy_names(settings: Any) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"trusted_proxies": ["127.0.0.1"]})
+    asker = manager()
+    asker.send("POST", "api-keys", {"name": "bot"}, x_forwarded_for="6.6.6.6, 192.0.2.7")
+    assert AuditEvent.objects.get(action="key.created", actor_kind="key").address == "192.0.2.7"
+    KEY_USES.write()
+    shown = asker.get(f"api-keys/{asker.key.pk}")[1]
+    assert (shown["last_used_address"], shown["request_count"]) == ("192.0.2.7", 0)
+    assert datetime.fromisoformat(shown["last_used_at"]) <= datetime.now(UTC)
+
+
+def test_a_use_makes_no_other_version_of_a_key() -> None:
+    asker = manager()
+    before = asker.send("GET", f"api-keys/{asker.key.pk}")["ETag"]
+    KEY_USES.write()
+    after = asker.send("GET", f"api-keys/{asker.key.pk}")
+    assert (after["ETag"], after.json()["last_used_address"]) == (before, "127.0.0.1")
+
+
 class TestEscalation:
     """No key makes or opens one that may do more than itself."""
 
@@ -159,6 +202,15 @@ class TestEscalation:
         wider: Any
         for wider in ({"scopes": ["manage", "inference"]}, {"allowed_models": []}, {"allowed_models": ["gpt-5", "o3"]}):
             assert asker.send("PUT", f"api-keys/{asker.key.pk}", wider).status_code == 403
+
+    def test_a_key_that_is_bound_to_networks_makes_none_that_is_taken_elsewhere(self) -> None:
+        asker = manager(allowed_networks=["127.0.0.0/8"])
+        wider: Any
+        for wider in ({}, {"allowed_networks": ["127.0.0.1", "192.0.2.1"]}, {"allowed_networks": ["0.0.0.0/0"]}):
+            status, answer = asker.post("api-keys", {"name": "bot"} | wider)
+            assert (status, answer["code"]) == (403, "escalation")
+        create(asker, allowed_networks=["127.0.0.1"])
+        assert asker.send("PUT", f"api-keys/{asker.key.pk}", {"allowed_networks": []}).status_code == 403
 
     def test_a_stronger_key_is_not_rotated_for_its_secret(self) -> None:
         strong = manager()
