@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from integrations import vault
-from integrations.custody import master_key
+from integrations.custody import key_ring, master_key
 from integrations.models import KeptAnswer
-from integrations.vault import Binding, Sealed, VaultError
+from integrations.vault import Binding, KeyRing, Sealed, VaultError
 
 KEPT_FOR = timedelta(hours=24)
 MOST_FORGOTTEN = 500
@@ -100,9 +101,27 @@ def _opened(row: KeptAnswer, asked: Repeatable) -> str:
         raise AnswerIsLost
     sealed = Sealed(bytes(row.ciphertext), bytes(row.wrapped_key), row.master_key_id)
     try:
-        return vault.unseal(sealed, binding=_binding(asked), master=master_key())
+        return vault.unseal(sealed, binding=_binding(asked), master=key_ring().opening(sealed.master_key_id))
     except VaultError:
         raise AnswerIsLost from None
+
+
+def wrapped_otherwise(ring: KeyRing, *, now: datetime) -> QuerySet[KeptAnswer]:
+    """The answers that are still kept, and that another master key than the current one wraps."""
+    rows = KeptAnswer.objects.filter(created_at__gt=now - KEPT_FOR)
+    return rows.exclude(master_key_id__in=["", ring.current.id])
+
+
+def rewrap_answer(row: KeptAnswer, ring: KeyRing) -> bool:
+    """Wrap an answer under the current master key, unsaved; whether it could be opened. One that cannot is lost."""
+    sealed = Sealed(bytes(row.ciphertext or b""), bytes(row.wrapped_key or b""), row.master_key_id)
+    asked = Repeatable(row.tenant_id, row.key_id, row.name, bytes(row.digest))
+    try:
+        sealed = vault.rewrap(sealed, binding=_binding(asked), ring=ring)
+    except VaultError:
+        return False
+    row.wrapped_key, row.master_key_id = sealed.wrapped_key, sealed.master_key_id
+    return True
 
 
 def _binding(asked: Repeatable) -> Binding:

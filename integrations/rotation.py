@@ -2,18 +2,22 @@
 
 Only `wrapped_key` and `master_key_id` of a row change, together and in one transaction per batch, so that a rotation
 may end anywhere and be begun again: what is done is not done twice. The credential itself is never in the clear.
+Answers that are kept for a day, to be repeated, are wrapped anew in the same way.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import psycopg
 from django.db import transaction
 from django.db.models import Count
+from django.utils import timezone
 
 from integrations import vault
+from integrations.answers import KEPT_FOR, rewrap_answer, wrapped_otherwise
 from integrations.custody import binding_of
-from integrations.models import Credential, MasterKeyCanary
+from integrations.models import Credential, KeptAnswer, MasterKeyCanary
 from integrations.vault import Binding, KeyRing, Sealed, VaultError
 
 LOCK = 0x63757372
@@ -45,12 +49,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """How many credentials a master key wraps, and whether its canary opens; `None`: there is none, or no key."""
+    """How much a master key wraps, and whether its canary opens; `None`: there is none, or no key."""
 
     master_key_id: str
     role: str
     """`current`, `previous`, or `unknown` to this process."""
     credentials: int
+    answers: int
+    """Those that are kept to be repeated."""
     canary_opens: bool | None
 
 
@@ -63,6 +69,30 @@ def ignorant_workers(session: psycopg.Connection[object], ring: KeyRing) -> int:
 def waiting(ring: KeyRing) -> int:
     """How many credentials another master key than the current one wraps."""
     return Credential.objects.exclude(master_key_id__in=["", ring.current.id]).count()
+
+
+def rewrap_answers(*, ring: KeyRing, now: datetime, batch_size: int = BATCH, dry_run: bool = False) -> Iterator[int]:
+    """Wrap the data keys of kept answers under the current master key; yields how many after each durable batch.
+
+    One that does not open stays as it is: whoever repeats its request is told that it is lost, until its day is over.
+    """
+    after = 0
+    while True:
+        with transaction.atomic():
+            # Whoever holds one replaces or forgets it, and may be waiting for others of this batch.
+            rows = list(
+                wrapped_otherwise(ring, now=now)
+                .filter(pk__gt=after)
+                .select_for_update(skip_locked=True)
+                .order_by("pk")[:batch_size]
+            )
+            changed = [row for row in rows if rewrap_answer(row, ring)]
+            if not dry_run:
+                KeptAnswer.objects.bulk_update(changed, ["wrapped_key", "master_key_id"])
+        if not rows:
+            return
+        after = rows[-1].pk
+        yield len(changed)
 
 
 def rewrap(*, ring: KeyRing, batch_size: int = BATCH, dry_run: bool = False) -> Iterator[Step]:
@@ -103,7 +133,8 @@ def _rewrapped(rows: list[Credential], ring: KeyRing) -> tuple[list[Credential],
 
 def verify(*, ring: KeyRing, batch_size: int = BATCH) -> Iterator[Step]:
     """Open every sealed credential and every canary of a known key; yields after each batch."""
-    yield Step(0, [Finding("The canary does not open.", use.master_key_id) for use in uses(ring) if _is_damaged(use)])
+    found = uses(ring, now=timezone.now())
+    yield Step(0, [Finding("The canary does not open.", use.master_key_id) for use in found if _is_damaged(use)])
     after = 0
     sealed = Credential.objects.exclude(ciphertext=None).order_by("pk")
     while rows := list(sealed.filter(pk__gt=after)[:batch_size]):
@@ -119,7 +150,7 @@ def _opened(row: Credential, ring: KeyRing) -> Finding | None:
     return None
 
 
-def uses(ring: KeyRing) -> list[KeyUse]:
+def uses(ring: KeyRing, *, now: datetime) -> list[KeyUse]:
     """Every master key that is set, or was ever used here, and what it still wraps."""
     counted: dict[str, int] = dict(
         Credential.objects.exclude(ciphertext=None)
@@ -127,14 +158,22 @@ def uses(ring: KeyRing) -> list[KeyUse]:
         .annotate(count=Count("pk"))
         .order_by("master_key_id")
     )
+    answers: dict[str, int] = dict(
+        KeptAnswer.objects.filter(created_at__gt=now - KEPT_FOR)
+        .exclude(ciphertext=None)
+        .values_list("master_key_id")
+        .annotate(count=Count("pk"))
+        .order_by("master_key_id")
+    )
     canaries = {row.master_key_id: bytes(row.sealed) for row in MasterKeyCanary.objects.order_by("created_at")}
     known = {key.id: key for key in ring.keys}
     found = []
-    for master_key_id in dict.fromkeys([*known, *canaries, *counted]):
+    for master_key_id in dict.fromkeys([*known, *canaries, *counted, *answers]):
         key, canary = known.get(master_key_id), canaries.get(master_key_id)
         opens = vault.opens_canary(canary, key) if key is not None and canary is not None else None
         role = "unknown" if key is None else "current" if key is ring.current else "previous"
-        found.append(KeyUse(master_key_id, role, counted.get(master_key_id, 0), opens))
+        wraps = counted.get(master_key_id, 0), answers.get(master_key_id, 0)
+        found.append(KeyUse(master_key_id, role, *wraps, opens))
     return found
 
 

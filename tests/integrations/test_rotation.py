@@ -1,12 +1,17 @@
 """The rotation of the master key: what it changes, what it leaves, and what it tells."""
 
+from datetime import datetime
+from uuid import uuid4
+
 import pytest
 from django.db.models import F
+from django.utils import timezone
 
-from integrations import rotation
+from integrations import answers, rotation
+from integrations.answers import KEPT_FOR, Answer, Repeatable, keep, kept
 from integrations.models import Credential, MasterKeyCanary
 from integrations.services import create_integration
-from integrations.vault import CredentialDoesNotOpen, KeyRing, MasterKeyUnknown, seal_canary
+from integrations.vault import CredentialDoesNotOpen, KeyRing, MasterKey, MasterKeyUnknown, seal_canary
 from tests.integrations.vaults import everything_else, fresh_key, opened, seal_many
 from tests.people import acme
 
@@ -88,13 +93,45 @@ def test_a_reference_is_not_touched() -> None:
     assert [step.done for step in rotation.verify(ring=RING)] == [0]
 
 
+def answered(name: str, master: MasterKey, monkeypatch: pytest.MonkeyPatch, *, now: datetime) -> Repeatable:
+    """A request of this name whose answer is kept, and sealed by this master key."""
+    asked = Repeatable(acme().pk, uuid4(), name, b"d" * 32)
+    with monkeypatch.context() as patched:
+        patched.setattr(answers, "master_key", lambda: master)
+        keep(asked, Answer(asked.digest, 201, {}, f"the answer to {name}"), now=now)
+    return asked
+
+
+def test_kept_answers_are_wrapped_anew_and_are_still_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    asked = [answered(f"request-{number}", OLD, monkeypatch, now=now) for number in range(5)]
+    answered("lost", STRANGE, monkeypatch, now=now)
+    answered("of-yesterday", OLD, monkeypatch, now=now - KEPT_FOR)
+    assert [use.answers for use in rotation.uses(RING, now=now)] == [0, 5, 1]
+    assert list(rotation.rewrap_answers(ring=RING, now=now, batch_size=2, dry_run=True)) == [2, 2, 1]
+    next(rotation.rewrap_answers(ring=RING, now=now, batch_size=2))
+    assert sum(rotation.rewrap_answers(ring=RING, now=now, batch_size=2)) == 3
+    assert [use.answers for use in rotation.uses(RING, now=now)] == [5, 0, 1]
+    monkeypatch.setattr(answers, "key_ring", lambda: KeyRing(NEW))
+    for one in asked:
+        found = kept(one, now=now)
+        assert found is not None and found.body == f"the answer to {one.name}"
+
+
+def test_between_two_master_keys_an_answer_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answered("request", OLD, monkeypatch, now=timezone.now())
+    monkeypatch.setattr(answers, "key_ring", lambda: RING)
+    assert kept(asked, now=timezone.now()) is not None
+
+
 def test_the_use_of_each_key_is_counted() -> None:
     tenant = acme()
     seal_many(tenant, 3, OLD)
     Credential.objects.update(version=F("version") + 200)
     MasterKeyCanary.objects.create(master_key_id=NEW.id, sealed=seal_canary(NEW))
     MasterKeyCanary.objects.create(master_key_id=STRANGE.id, sealed=seal_canary(STRANGE))
-    assert [(use.master_key_id, use.role, use.credentials, use.canary_opens) for use in rotation.uses(RING)] == [
+    found = rotation.uses(RING, now=timezone.now())
+    assert [(use.master_key_id, use.role, use.credentials, use.canary_opens) for use in found] == [
         (NEW.id, "current", 0, True),
         (OLD.id, "previous", 3, None),
         (STRANGE.id, "unknown", 0, None),

@@ -49,7 +49,9 @@ def test_the_refusal_is_in_the_evidence_and_can_be_computed_again(bound: Custome
     call_id = UUID(ask(bound, wire=OPENAI, headers=ELSEWHERE).headers["x-customhouse-call-id"])
     (decision,) = [one for one in bound.decisions() if one["call_id"] == call_id]
     assert (decision["result"], decision["reasons"][0]["code"]) == ("hard_blocked", CODE)
-    again = recompute({"limits": [], "evaluated_at": decision["evaluated_at"].isoformat(), "demand": decision["demand"]})
+    again = recompute(
+        {"limits": [], "evaluated_at": decision["evaluated_at"].isoformat(), "demand": decision["demand"]}
+    )
     assert again == ("hard_blocked", CODE)
     assert call_id not in {row["call_id"] for row in bound.usage()}
 

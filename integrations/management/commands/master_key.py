@@ -3,6 +3,8 @@
 import argparse
 from dataclasses import asdict
 
+from django.utils import timezone
+
 from accounts.commands import CommandFailed, Exit, Options, VerbCommand, argument, verb
 from accounts.locks import alone
 from accounts.printing import Record
@@ -52,10 +54,16 @@ class Command(VerbCommand):
                     code="servers_not_ready",
                 )
             done, findings = self._rewrap(ring, options)
+            answers = sum(
+                rotation.rewrap_answers(
+                    ring=ring, now=timezone.now(), batch_size=options.batch_size, dry_run=options.dry_run
+                )
+            )
         self._tell(findings)
         return {
             "master_key": ring.current.id,
             "rewrapped": done,
+            "answers_rewrapped": answers,
             "not_opened": len(findings),
             "left": rotation.waiting(ring),
             "dry_run": options.dry_run,
@@ -94,10 +102,13 @@ class Command(VerbCommand):
 
     @verb("status", "Say which master keys wrap how many stored keys; ends with 3 if one is not known here.")
     def status_of_keys(self, options: Options) -> list[Record]:
-        found = rotation.uses(key_ring())
+        found = rotation.uses(key_ring(), now=timezone.now())
         if any((use.role == "unknown" and use.credentials) or use.canary_opens is False for use in found):
             self.status = Exit.FINDINGS
-        return [{**asdict(use), "may_retire": use.role != "current" and use.credentials == 0} for use in found]
+        return [
+            {**asdict(use), "may_retire": use.role != "current" and not use.credentials and not use.answers}
+            for use in found
+        ]
 
     def _tell(self, findings: list[Finding]) -> None:
         """Name what does not open."""
