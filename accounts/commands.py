@@ -247,6 +247,24 @@ def command_actor() -> Actor:
     return Actor.command(uid=uid, user=user)
 
 
+CONFIRM = one_of(
+    argument("--yes", action="store_true", help="Do it: it cannot be undone."),
+    argument("--dry-run", action="store_true", help="Show what it would be done to, and change nothing."),
+)
+"""For what cannot be undone; a method that takes it asks `is_confirmed` before it changes anything."""
+
+
+def is_confirmed(options: Options, what: str) -> bool:
+    """Whether to do `what`, or only to show it. Raises `CommandFailed` where nobody said which."""
+    if not options.yes and not options.dry_run:
+        raise CommandFailed(
+            f"Nothing was changed, for this cannot be undone: {what}. Add --yes, or --dry-run to see it first.",
+            code="not_confirmed",
+            status=Exit.USAGE,
+        )
+    return bool(options.yes)
+
+
 FOR_TENANT = argument("--tenant", required=True, metavar="SLUG", help="Whose: the tenant's slug.")
 
 

@@ -115,7 +115,7 @@ def test_members_are_those_of_the_tenant() -> None:
 
 def test_a_removed_member_stays_a_person() -> None:
     person = bob()
-    ask("member", "remove", "--tenant", "acme", "--email", person.email.upper())
+    ask("member", "remove", "--tenant", "acme", "--email", person.email.upper(), "--yes")
     assert not Membership.objects.filter(user=person).exists()
     assert User.objects.filter(pk=person.pk).exists()
 
@@ -123,14 +123,14 @@ def test_a_removed_member_stays_a_person() -> None:
 def test_a_stranger_cannot_be_removed() -> None:
     acme(), globex()
     with pytest.raises(CommandFailed, match="has no role at `acme`"):
-        ask("member", "remove", "--tenant", "acme", "--email", "charlie@globex.example")
+        ask("member", "remove", "--tenant", "acme", "--email", "charlie@globex.example", "--yes")
 
 
 def test_a_role_is_changed_and_the_last_owner_stays() -> None:
     person = bob()
     changed = ask("member", "role", "--tenant", "acme", "--email", person.email, "--role", "developer")
     assert changed["role"] == "developer"
-    for words in (("role", "--role", "viewer"), ("remove",)):
+    for words in (("role", "--role", "viewer"), ("remove", "--yes")):
         with pytest.raises(CommandFailed, match="keeps an owner") as failed:
             ask("member", words[0], "--tenant", "acme", "--email", alice().email, *words[1:])
         assert failed.value.code == "last_owner"

@@ -132,7 +132,7 @@ def test_setting_a_key_without_one_is_refused() -> None:
 
 def test_a_deleted_integration_is_gone_from_commands_and_frees_its_name() -> None:
     create()
-    ask("integration", "delete", "--tenant", "acme", "--name", "prod")
+    ask("integration", "delete", "--tenant", "acme", "--name", "prod", "--yes")
     assert ask("integration", "list", "--tenant", "acme") == []
     assert create()["status"] == "enabled"
 
@@ -181,10 +181,59 @@ def test_a_frozen_key_thaws_and_a_revoked_key_stays_revoked() -> None:
     words = ("--tenant", "acme", "--key", public_id)
     assert ask("key", "freeze", *words)["state"] == "frozen"
     assert ask("key", "unfreeze", *words)["state"] == "active"
-    assert ask("key", "revoke", *words, "--reason", "leaked")["state"] == "revoked"
+    assert ask("key", "revoke", *words, "--reason", "leaked", "--yes")["state"] == "revoked"
     with pytest.raises(CommandFailed) as failed:
-        ask("key", "revoke", *words)
+        ask("key", "revoke", *words, "--yes")
     assert failed.value.code == "key_is_revoked"
+
+
+@pytest.mark.parametrize(
+    ("noun", "verb", "named"), [("key", "revoke", "--key"), ("integration", "delete", "--name")]
+)  # fmt: skip
+def test_what_cannot_be_undone_wants_a_word_of_confirmation(noun: str, verb: str, named: str) -> None:
+    create()
+    words = (noun, verb, "--tenant", "acme", named, make_key()["public_id"] if noun == "key" else "prod")
+    with pytest.raises(CommandFailed, match="--yes") as failed:
+        ask(*words)
+    assert (failed.value.returncode, failed.value.code) == (2, "not_confirmed")
+    assert ask(*words, "--dry-run")["dry_run"] is True
+    assert not GatewayKey.objects.exclude(revoked_at=None).exists()
+    assert not Integration.objects.exclude(deleted_at=None).exists()
+    assert ask(*words, "--yes")["dry_run"] is False
+
+
+def test_a_key_is_changed_in_what_is_given() -> None:
+    create()
+    words = (
+        "key",
+        "update",
+        "--tenant",
+        "acme",
+        "--key",
+        make_key("--models", "gpt-4o", "--expires", "90d")["public_id"],
+    )
+    changed = ask(*words, "--networks", "192.0.2.0/24,2001:db8::1", "--integrations", "prod", "--models", "")
+    assert (changed["networks"], changed["integrations"], changed["models"], changed["name"]) == (
+        ["192.0.2.0/24", "2001:db8::1"], ["prod"], [], "ci",
+    )  # fmt: skip
+    assert changed["expires_at"] is not None
+    assert ask(*words, "--never-expires", "--integrations", "")["expires_at"] is None
+    with pytest.raises(CommandFailed, match=r"10\.0\.0\.1/8 has host bits set"):
+        ask(*words, "--networks", "10.0.0.1/8")
+    with pytest.raises(CommandFailed, match="Nothing to change"):
+        ask(*words)
+
+
+def test_a_rotated_key_keeps_its_name_and_has_another_text() -> None:
+    made = make_key()
+    rotated = ask("key", "rotate", "--tenant", "acme", "--key", made["public_id"], "--grace-days", "1")
+    row = GatewayKey.objects.get()
+    assert (bytes(row.digest), bytes(row.previous_digest or b"")) == (
+        digest_of(rotated["key"]), digest_of(str(made["key"])),
+    )  # fmt: skip
+    assert rotated["public_id"] == made["public_id"] and rotated["old_key_expires_at"] is not None
+    at_once = ask("key", "rotate", "--tenant", "acme", "--key", made["public_id"], "--grace-days", "0")
+    assert at_once["old_key_expires_at"] is None
 
 
 def test_a_key_is_named_by_its_public_id_with_or_without_prefix() -> None:
@@ -203,4 +252,4 @@ def test_another_tenants_key_does_not_exist() -> None:
     public_id = make_key()["public_id"]
     globex()
     with pytest.raises(CommandFailed, match="has no gateway key"):
-        ask("key", "revoke", "--tenant", "globex", "--key", public_id)
+        ask("key", "revoke", "--tenant", "globex", "--key", public_id, "--yes")

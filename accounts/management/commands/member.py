@@ -4,11 +4,13 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.validators import validate_email
 
 from accounts.commands import (
+    CONFIRM,
     FOR_TENANT,
     CommandFailed,
     Options,
     VerbCommand,
     argument,
+    is_confirmed,
     one_of,
     secret_arguments,
     secret_from,
@@ -70,12 +72,17 @@ class Command(VerbCommand):
         return record_of(change_role(membership=member_named(options), role=Role(options.role), actor=self.actor))
 
     @verb(
-        "remove", "Take a person's role away; the person stays known, and the last owner a member.", FOR_TENANT, EMAIL
+        "remove",
+        "Take a person's role away; the person stays known, and the last owner a member.",
+        FOR_TENANT,
+        EMAIL,
+        CONFIRM,
     )
     def remove(self, options: Options) -> Record:
         membership = member_named(options)
-        removed = record_of(membership)
-        remove_member(membership=membership, actor=self.actor)
+        removed = {**record_of(membership), "dry_run": options.dry_run}
+        if is_confirmed(options, f"{membership.user.email} loses the role {membership.role}"):
+            remove_member(membership=membership, actor=self.actor)
         return removed
 
 

@@ -7,12 +7,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.commands import (
+    CONFIRM,
     FOR_TENANT,
     CommandFailed,
     Exit,
     Options,
     VerbCommand,
     argument,
+    is_confirmed,
     one_of,
     secret_arguments,
     secret_from,
@@ -162,11 +164,17 @@ class Command(VerbCommand):
             )
         )
 
-    @verb("delete", "Take an integration out of use for ever; its evidence stays.", FOR_TENANT, NAME)
+    @verb("delete", "Take an integration out of use for ever; its evidence stays.", FOR_TENANT, NAME, CONFIRM)
     def delete(self, options: Options) -> Record:
         integration = self._named(options)
-        delete_integration(integration=integration, now=timezone.now(), actor=self.actor)
-        return {"name": integration.name, "deleted_at": integration.deleted_at}
+        if is_confirmed(options, f"`{integration.name}` carries no more calls, and its keys are not given back"):
+            delete_integration(integration=integration, now=timezone.now(), actor=self.actor)
+        return {
+            "name": integration.name,
+            "status": integration.status,
+            "deleted_at": integration.deleted_at,
+            "dry_run": options.dry_run,
+        }
 
     def _named(self, options: Options) -> Integration:
         return integration_of(tenant_named(options.tenant), options.name)
