@@ -5,14 +5,18 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
+from tempfile import NamedTemporaryFile
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 
 from accounts.commands import CommandFailed
 from enforcement.models import HealthRecord
 from integrations.models import Integration
 from integrations.services import create_integration, disable_integration
+from proxy.management.commands.try_credential import Command as TryCredential
 from tests.commands.asking import ask, program
 from tests.people import acme, globex, sandbox_of
 
@@ -192,3 +196,34 @@ def test_cron_learns_by_the_status_that_something_fails() -> None:
     )
     ended = program(*words, "--json")
     assert (ended.status, json.loads(ended.out)["failing_or_error"]) == (3, 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "outcome", "ends_with"), [(200, "works", 0), (401, "refused", 3), (503, "could_not_tell", 1)]
+)
+def test_a_key_is_tried_before_it_is_kept(provider: Provider, status: int, outcome: str, ends_with: int) -> None:
+    acme()
+    provider.status = status
+    trying = TryCredential(stdout=StringIO(), stderr=StringIO())
+    words = ("--tenant", "acme", "--type", "openai", "--base-url", f"http://{provider.place}/v1", "--key-file")
+    with NamedTemporaryFile("w") as file:
+        file.write(SECRET)
+        file.flush()
+        call_command(trying, *words, file.name, "--json")
+    text = trying.stdout.getvalue()
+    told = json.loads(text)
+    assert (told["outcome"], bool(told["message"]), trying.status) == (outcome, True, ends_with)
+    assert bool(told["provider_message"]) is (status != 200)
+    assert provider.asked == [("/v1/models", f"Bearer {SECRET}")]
+    assert SECRET not in text
+    assert not Integration.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_key_is_tried_where_an_integration_leads(provider: Provider) -> None:
+    at(provider, "anthropic")
+    told = ask("try_credential", "--tenant", "acme", "--name", "prod", "--key-stdin", stdin="sk-canary-another-1234")
+    assert (told["outcome"], provider.asked) == ("works", [("/v1/models?limit=1", "sk-canary-another-1234")])
+    with pytest.raises(CommandFailed, match="either --name or --type"):
+        ask("try_credential", "--tenant", "acme", "--key-stdin", stdin="sk")
