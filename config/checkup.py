@@ -23,10 +23,12 @@ from config.postgres.places import Place
 from config.startup import check_secrets, check_sessions, pending_migrations
 from enforcement.journal import REJECTED
 from integrations import outbound
+from integrations.custody import secret_server
 from integrations.destinations import Destinations
 from integrations.models import Integration, Status
 from integrations.providers import ProviderType
 from integrations.services import master_key_problem
+from integrations.vault import VaultError
 from telemetry.models import PriceVersion
 from telemetry.services import OVERRIDE
 
@@ -68,6 +70,7 @@ def look_around(environment: Environment) -> Iterator[Seen]:
             yield from check()
         else:
             yield Seen(name, "skipped", "the database does not answer")
+    yield _secret_server(environment)
     yield from _disk(environment)
     yield _journal(environment)
     yield _metrics()
@@ -167,6 +170,18 @@ def _provider(provider_type: str, origin: str, destinations: Destinations) -> Se
             name, f"{origin}: {error}", "See to DNS, the firewall, the roots of trust and CUSTOMHOUSE_ALLOW_UPSTREAMS."
         )
     return ok(name, f"{origin} answers")
+
+
+def _secret_server(environment: Environment) -> Seen:
+    """Whether the server that keeps provider keys takes our token."""
+    name = "secret server"
+    if environment.vault_addr is None:
+        return ok(name, "none is configured")
+    try:
+        secret_server().check()
+    except VaultError as error:
+        return problem(name, f"{environment.vault_addr}: {error}", "See to its address, token and policy.")
+    return ok(name, f"{environment.vault_addr} takes our token")
 
 
 def _prices() -> Iterator[Seen]:

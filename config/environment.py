@@ -15,9 +15,11 @@ from pydantic_settings.sources import EnvSettingsSource
 
 from accounts.addresses import parse_networks
 from integrations.destinations import Destinations
-from integrations.vault import MasterKey, VaultError
+from integrations.secret_server import Place
+from integrations.vault import BadReference, MasterKey, VaultError
 
 PROJECT = Path(__file__).resolve().parent.parent
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OWN_SECRETS = ("secret_key", "master_key", "master_key_previous")
 """What is read from `var/secrets/` where the environment says nothing."""
 
@@ -63,6 +65,18 @@ class Environment(BaseSettings):
     """Addresses or CIDRs whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     credential_directory: Path | None = None
     """The only folder that `file://` credential references may name."""
+    vault_addr: str | None = None
+    """A HashiCorp Vault or OpenBao server that `vault://` credential references lead to."""
+    vault_token: SecretStr | None = None
+    """Opens it; or by AppRole, or by the service account of a Kubernetes pod:"""
+    vault_role_id: str | None = None
+    vault_secret_id: SecretStr | None = None
+    vault_kubernetes_role: str | None = None
+    vault_namespace: str = ""
+    vault_tenant_path: str | None = None
+    """Mount and path below which tenants' own references lie, each below its id. Unset: tenants name none."""
+    vault_cache_seconds: float = Field(default=60, gt=0, le=3600)
+    """How long a secret of that server is used before it is read again."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest request body the proxy reads."""
     rest_requests_per_minute: int = Field(default=3_000, ge=0)
@@ -132,6 +146,30 @@ class Environment(BaseSettings):
             parse_networks(value)
         except ValueError as error:
             raise _bad(str(error)) from None
+        return value
+
+    @field_validator("vault_addr")
+    @classmethod
+    def check_vault(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit((value or "https://localhost").removesuffix("/"))
+            is_origin = bool(parts.hostname) and (parts.port or 1) > 0 and "@" not in parts.netloc
+        except ValueError:
+            is_origin = False
+        if not is_origin or parts.path or parts.query or parts.fragment:
+            raise _bad("is not scheme, host and port like https://vault.example.com:8200")
+        # Its token would pass in the clear.
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            raise _bad("is not https, nor http on this very machine")
+        return value and value.removesuffix("/")
+
+    @field_validator("vault_tenant_path")
+    @classmethod
+    def check_vault_path(cls, value: str | None) -> str | None:
+        try:
+            Place.parse(f"vault://{value or 'secret/customhouse'}#any")
+        except BadReference:
+            raise _bad("is not mount and path like secret/customhouse") from None
         return value
 
     @field_validator("public_url")

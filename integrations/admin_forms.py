@@ -27,7 +27,7 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
         required=False,
         validators=[ONE_LINE],
         widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password", "size": 60}),
-        help_text="The provider's key, or an env:// or file:// reference to it. It is never shown again. "
+        help_text="The provider's key, or an env://, file:// or vault:// reference to it. It is never shown again. "
         "Leave it empty to keep the present one; another origin of the base URL needs it again.",
     )
     budget_limit_cents = forms.IntegerField(

@@ -34,7 +34,14 @@ class Answer:
 
 
 def get(url: str, headers: Mapping[str, str], *, destinations: Destinations) -> Answer:
-    """Ask once: no redirects, no retries, no environment, no cookies. Raises `Unreachable`."""
+    """Ask a provider once, as `send` does. Raises `Unreachable`."""
+    return send("GET", url, headers, None, destinations=destinations, whom="the provider")
+
+
+def send(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, destinations: Destinations, whom: str
+) -> Answer:
+    """Ask once: no redirects, no retries, no environment, no cookies. Raises `Unreachable`, which speaks of `whom`."""
     adapter = GuardedAdapter(destinations)
     session = requests.Session()
     session.trust_env = False
@@ -46,8 +53,14 @@ def get(url: str, headers: Mapping[str, str], *, destinations: Destinations) -> 
     watchdog.start()
     try:
         destinations.check_url(url)
-        with session.get(
-            url, headers=dict(headers), timeout=(CONNECT_SECONDS, TOTAL_SECONDS), allow_redirects=False, stream=True
+        with session.request(
+            method,
+            url,
+            headers=dict(headers),
+            data=body,
+            timeout=(CONNECT_SECONDS, TOTAL_SECONDS),
+            allow_redirects=False,
+            stream=True,
         ) as response:
             answer = Answer(response.status_code, _beginning_of(response))
         # The end of a connection may look like the end of an answer.
@@ -57,12 +70,12 @@ def get(url: str, headers: Mapping[str, str], *, destinations: Destinations) -> 
     except ForbiddenDestination as error:
         raise Unreachable(str(error)) from None
     except requests.exceptions.SSLError:
-        raise Unreachable("the provider's certificate or TLS is not acceptable") from None
+        raise Unreachable(f"{whom}'s certificate or TLS is not acceptable") from None
     except requests.exceptions.Timeout:
-        raise Unreachable("the provider did not answer in time") from None
+        raise Unreachable(f"{whom} did not answer in time") from None
     except (requests.exceptions.RequestException, OSError, UnicodeError):
-        late = "the provider did not answer in time" if adapter.is_late else None
-        raise Unreachable(adapter.refusal or late or "the provider cannot be reached") from None
+        late = f"{whom} did not answer in time" if adapter.is_late else None
+        raise Unreachable(adapter.refusal or late or f"{whom} cannot be reached") from None
     finally:
         watchdog.cancel()
         adapter.cut()

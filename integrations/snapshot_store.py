@@ -113,7 +113,8 @@ def load_tenant(tenant_id: UUID) -> TenantSnapshot:
 def snapshot_of_integration(row: Integration) -> IntegrationSnapshot:
     newest = max(row.credentials.all(), key=lambda credential: credential.version, default=None)
     stored = None
-    if newest is not None:
+    # What is sealed is bound to its origin by that; a reference is so by the origin it was given for.
+    if newest is not None and (not newest.reference or newest.origin == row.origin):
         sealed = None
         if newest.ciphertext is not None and newest.wrapped_key is not None:
             sealed = Sealed(bytes(newest.ciphertext), bytes(newest.wrapped_key), newest.master_key_id)

@@ -23,6 +23,10 @@ class VaultError(Exception):
     """A credential cannot be sealed or opened."""
 
 
+class BadReference(VaultError):
+    """A credential reference cannot be used; the message says why."""
+
+
 class MasterKeyMissing(VaultError):
     """No master key is set: run `manage.py init`, or set CUSTOMHOUSE_MASTER_KEY or CUSTOMHOUSE_MASTER_KEY_FILE."""
 

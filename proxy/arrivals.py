@@ -7,9 +7,10 @@ from uuid import UUID
 from enforcement.checks import facts_of, hard_block
 from enforcement.codes import Code
 from enforcement.entries import Asking
-from integrations.custody import open_credential
+from integrations.custody import has_to_be_read, open_credential
 from integrations.gateway_keys import digest_of, masked, public_id_of
 from integrations.providers import SANDBOX_ORIGIN
+from integrations.secret_server import SecretUnavailable
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import matches
 from integrations.vault import VaultError
@@ -36,6 +37,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 TRIAL = {"trial": True}
 """Marks the decision of a call that finds out whether its integration still is in error."""
+SECRET_RETRY_SECONDS = 5
 OPENAI_PATHS = ("/completions", "/responses", "/embeddings")
 
 
@@ -101,6 +103,22 @@ async def authenticate(gateway: Gateway, headers: Headers, query: bytes) -> tupl
     if found is None or not matches(found[1], digest):
         raise _invalid_key()
     return found
+
+
+async def fetch_credential(gateway: Gateway, integration: IntegrationSnapshot) -> None:
+    """Have the integration's credential in memory where another server keeps it. Raises `Refusal`."""
+    stored = integration.credential
+    if stored is None or not stored.reference or not has_to_be_read(stored):
+        return
+    try:
+        await gateway.read_secret(stored)
+    except SecretUnavailable:
+        raise Refusal(
+            ErrorKind.UNAVAILABLE,
+            f"The credential of the integration `{integration.name}` cannot be read now. Retry shortly.",
+            code="credential_unavailable",
+            retry_after=SECRET_RETRY_SECONDS,
+        ) from None
 
 
 def integration_for(
@@ -218,7 +236,7 @@ def _open(integration: IntegrationSnapshot) -> str | None:
     if integration.credential is None:
         return None
     try:
-        return open_credential(integration.credential)
+        return open_credential(integration.credential, may_wait=False)
     except VaultError:
         return None
 

@@ -80,6 +80,8 @@ class Call:
                 )
             request = arrivals.read_call(endpoint, body)
         for _ in range(MOST_RELOADS):
+            if integration is not None:
+                await arrivals.fetch_credential(gateway, integration)
             ask = partial(
                 arrivals.ask,
                 gateway,

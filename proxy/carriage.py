@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from enforcement import faults
 from enforcement.entries import Admission, Ended
+from integrations.custody import is_refused_by_provider
 from integrations.models import OnDisconnect
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
@@ -38,6 +39,7 @@ from telemetry.rates import ModelPrice
 
 logger = logging.getLogger(__name__)
 
+UNAUTHORIZED = 401
 DRAIN_SECONDS = 10.0
 # A client that does not read cannot be told.
 TELL_SECONDS = 5.0
@@ -165,6 +167,8 @@ class Carriage:
         answer, ending = self.answer, self.ending
         assert answer is not None, "what is relayed has begun"
         ending.status = answer.status
+        if answer.status == UNAUTHORIZED and self.integration.credential is not None:
+            is_refused_by_provider(self.integration.credential)
         self.head, length = self._read_head(answer)
         if 300 <= answer.status < 400:
             raise UpstreamFailed("the provider redirects, and redirects are not followed", sent=True)

@@ -18,9 +18,12 @@ from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
 from enforcement.outages import JournalSettings
 from enforcement.store import database_url
+from integrations.custody import open_credential
 from integrations.destinations import Destinations
+from integrations.secret_server import SecretUnavailable
 from integrations.snapshot import KeySnapshot, TenantSnapshot
 from integrations.snapshot_store import SnapshotStore
+from integrations.vault import StoredCredential, VaultError
 from proxy.answers import Scope
 from proxy.health.watch import Watch
 from proxy.upstream import Upstreams, UpstreamTimeouts
@@ -33,6 +36,8 @@ Loaded = TypeVar("Loaded")
 
 # Loads are rare and short; two threads keep one slow query from stopping the others.
 LOADING_THREADS = 2
+# Of their own, as a secret server that is slow must not keep keys from being loaded.
+SECRET_THREADS = 4
 # Nobody waits longer for a store that is there and says nothing.
 LOAD_SECONDS = 10.0
 RESERVATION_MARGIN_SECONDS = 120
@@ -55,6 +60,8 @@ class Gateway:
         self._client_of = lru_cache(CLIENTS_KEPT)(partial(client_address, trusted=self._trusted_proxies))
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(LOADING_THREADS, thread_name_prefix="gateway-load")
+        self._secret_threads = ThreadPoolExecutor(SECRET_THREADS, thread_name_prefix="gateway-secret")
+        self._reading: dict[str, asyncio.Future[None]] = {}
         timeouts = UpstreamTimeouts(
             connect=environment.upstream_connect_seconds,
             first_byte=environment.upstream_first_byte_seconds,
@@ -110,6 +117,7 @@ class Gateway:
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.health.stop)
         self._threads.shutdown(wait=True)
+        self._secret_threads.shutdown(wait=False, cancel_futures=True)
 
     async def load_key(self, public_id: str, digest: bytes | None = None) -> tuple[TenantSnapshot, KeySnapshot] | None:
         """Read key, tenant and, where it changed, the price book from the database. Raises `LedgerUnavailable`.
@@ -121,6 +129,19 @@ class Gateway:
                 return await self._in_thread(self._load_key, public_id, digest)
         except (InterfaceError, OperationalError, TimeoutError):
             raise LedgerUnavailable from None
+
+    async def read_secret(self, stored: StoredCredential) -> None:
+        """Have a credential in memory that another server keeps; calls that need the same one wait for one question.
+
+        Raises `SecretUnavailable`. What the server refuses is found when the credential is opened.
+        """
+        reading = self._reading.get(stored.reference)
+        if reading is None:
+            reading = self._loop.run_in_executor(self._secret_threads, _read_secret, stored)
+            self._reading[stored.reference] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(stored.reference, None))
+        # Whoever leaves must not take the answer from the others.
+        await asyncio.shield(reading)
 
     async def may_try(self, tenant_id: UUID, integration_id: UUID) -> bool:
         """Whether a call may go to an integration in error. Where the database does not say, it may not."""
@@ -165,6 +186,16 @@ class Gateway:
 def now() -> datetime:
     """The process's clock, in UTC."""
     return datetime.now(UTC)
+
+
+def _read_secret(stored: StoredCredential) -> None:
+    try:
+        open_credential(stored)
+    except SecretUnavailable as error:
+        logger.warning("A credential cannot be read: %s", error)
+        raise
+    except VaultError as error:
+        logger.warning("A credential cannot be used: %s", error)
 
 
 def _with_connection(work: Callable[..., Loaded], arguments: tuple[Any, ...]) -> Loaded:

@@ -10,6 +10,7 @@ from integrations import outbound
 from integrations.custody import open_credential
 from integrations.destinations import Destinations
 from integrations.providers import SANDBOX_ORIGIN, ProviderType
+from integrations.secret_server import SecretUnavailable
 from integrations.snapshot import IntegrationSnapshot
 from integrations.vault import VaultError
 from proxy.dialects import Dialect, cause_of, credential, dialects_for, is_missing_scope, join, match, reader
@@ -34,6 +35,9 @@ def probe(integration: IntegrationSnapshot, *, destinations: Destinations) -> Ob
 def _ask(integration: IntegrationSnapshot, destinations: Destinations) -> tuple[Cause, str]:
     try:
         secret = open_credential(integration.credential) if integration.credential is not None else None
+    except SecretUnavailable as error:
+        # Of the credential that says nothing.
+        return Cause.NETWORK, str(error)
     except VaultError as error:
         return Cause.UNOPENED, f"The credential cannot be used: {error}"
     if secret is None:

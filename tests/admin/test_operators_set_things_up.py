@@ -118,7 +118,7 @@ def test_without_a_key_an_integration_is_made_but_carries_nothing_yet(client: Cl
         ({"base_url": "https://user:pw@x/"}, "must not hold a user name"),
         ({"provider_type": "custom"}, "This provider type needs a base URL."),
         ({"provider_key": "a b"}, "one line of printable characters"),
-        ({"provider_key": "vault://x"}, "not available yet"),
+        ({"provider_key": "vault://x"}, "looks like vault://"),
         ({"provider_key": "env://PATH"}, "CUSTOMHOUSE_CREDENTIAL_"),
         ({"budget_limit_cents": "-1"}, "greater than or equal to 0"),
     ],

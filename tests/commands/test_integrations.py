@@ -70,7 +70,7 @@ def test_a_sandbox_needs_no_key() -> None:
 
 def test_a_key_where_a_reference_belongs_is_refused_and_not_repeated() -> None:
     acme()
-    with pytest.raises(CommandFailed, match="env:// or file://") as failed:
+    with pytest.raises(CommandFailed, match="env://, file:// or vault://") as failed:
         ask("integration", "create", "--tenant", "acme", "--name", "p", "--type", "openai", "--key-reference", SECRET)
     assert SECRET not in str(failed.value)
     assert not Integration.objects.exists()

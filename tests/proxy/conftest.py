@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from enforcement import presence
+from tests.integrations.secret_store import TOKEN, SecretStore
 from tests.proxy.customers import Customer
 from tests.proxy.stepping import Stage
 from tests.servers import Server, Servers
@@ -27,7 +28,14 @@ def server(servers: Servers, upstream: Upstream) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
+def secret_store() -> Iterator[SecretStore]:
+    """Where the provider keys of some customers of `hasty` are kept."""
+    with SecretStore() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def hasty(servers: Servers, upstream: Upstream, secret_store: SecretStore) -> Iterator[Server]:
     """A server without patience or room: a second for providers, three for calls, 50,000 bytes for requests.
 
     It may also reach whatever a test starts at `OTHER_HOST`, and believes a proxy on its own machine.
@@ -42,6 +50,8 @@ def hasty(servers: Servers, upstream: Upstream) -> Iterator[Server]:
         CUSTOMHOUSE_UPSTREAM_TOTAL_SECONDS="3",
         CUSTOMHOUSE_MAX_BODY_BYTES="50000",
         CUSTOMHOUSE_TRUSTED_PROXIES="127.0.0.1",
+        CUSTOMHOUSE_VAULT_ADDR=secret_store.url,
+        CUSTOMHOUSE_VAULT_TOKEN=TOKEN,
     ) as made:
         yield made
 

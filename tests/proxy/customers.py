@@ -36,14 +36,14 @@ class Customer:
             return cls(server, tenant, create_key(tenant=tenant, name="main", **key)[1])
 
     def integrate(self, base_url: str, *, provider: str = "openai", name: str = "prod", **fields: Any) -> Integration:
-        """Register a provider that is reached at `base_url`, with a credential like none other."""
+        """Register a provider that is reached at `base_url`, with a credential like none other unless one is given."""
+        fields.setdefault("credential", None if provider == "sandbox" else f"sk-canary-{uuid4().hex}")
         with self.server.django():
             return create_integration(
                 tenant=self.tenant,
                 name=name,
                 provider_type=provider,
                 base_url=base_url,
-                credential=None if provider == "sandbox" else f"sk-canary-{uuid4().hex}",
                 **fields,
             )
 

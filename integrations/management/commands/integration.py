@@ -41,7 +41,11 @@ from integrations.services import (
 NAME = argument("--name", required=True, help="The integration's name.")
 CREDENTIAL = (
     *secret_arguments("key", "the provider's key"),
-    argument("--key-reference", metavar="REFERENCE", help="env://NAME or file://PATH, read at each start of use."),
+    argument(
+        "--key-reference",
+        metavar="REFERENCE",
+        help="Where it is kept: env://NAME, file://PATH or vault://MOUNT/PATH#FIELD.",
+    ),
 )
 
 
