@@ -5,7 +5,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo serve test soak fuzz openapi bench lint format clean
+.PHONY: help setup demo serve test soak fuzz openapi bench lint audit format clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: setup ## Formatting, lint, types, import contracts, templates, migrations
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint --quiet --lint templates
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: setup ## Bill of materials (var/sbom.cdx.json), known vulnerabilities, risky code (AUDIT_SERVICE=osv asks another)
+	@sh scripts/audit
 
 format: setup ## Rewrite the code in the house's format
 	@$(BIN)/ruff format .

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
 import requests
 from django.test import override_settings
+from psycopg import sql
 
 from accounts.models import Role
 from accounts.services import add_member
@@ -16,7 +18,7 @@ from tests import people
 from tests.proxy.calling import WIRES, ask, request
 from tests.proxy.customers import Customer
 from tests.servers import Server, Servers
-from tests.sinks import Sinks, note_page
+from tests.sinks import TABLES, Sinks, note_page
 from tests.upstream import Upstream
 
 LINK = re.compile(r'(?:href|src|action)="(/[^"#]*)"')
@@ -126,6 +128,29 @@ def test_metrics_and_receipts_hold_no_secret(customer: Customer, sinks: Sinks) -
         assert answer.status_code == 200
         note_page(answer.content)
     assert sinks.leaks() == []
+
+
+def test_neither_prompts_nor_answers_are_kept(customer: Customer) -> None:
+    words = "what-nobody-else-would-ask [out:9]"
+    for wire in WIRES:
+        for stream in (False, True):
+            assert ask(customer, request(wire, text=words, stream=stream, max_tokens=9), wire=wire).status == 200
+        for fault in ("drip", "close-mid", "reset-before", "garbage"):
+            ask(customer, request(wire, text=words), wire=wire, script=f"/fault/{fault}")
+        # Refused before, while and after it is read.
+        ask(customer, request(wire, text=words, model="unpriced-model"), wire=wire)
+        ask(customer, request(wire, text=words, tools="broken"), wire=wire)
+        ask(customer, request(wire, text=words), wire=wire, key=customer.key[:-1])
+    rows = len(customer.usage())
+    kept = bytearray(customer.server.log.read_bytes())
+    with psycopg.connect(customer.server.database.url) as connection:
+        for (table,) in connection.execute(TABLES).fetchall():
+            statement = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))
+            with connection.cursor().copy(statement) as copy:
+                kept += b"".join(bytes(data) for data in copy)
+    assert rows and str(customer.tenant.pk).encode() in kept
+    assert b"what-nobody-else" not in kept
+    assert b"wordword" not in kept and b"word word" not in kept
 
 
 def test_errors_of_rest_hold_no_secret(customer: Customer, sinks: Sinks) -> None:
