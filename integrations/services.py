@@ -82,7 +82,10 @@ def create_integration(
 
 @transaction.atomic
 def store_credential(*, integration: Integration, credential: str, actor: Actor = SYSTEM) -> Credential:
-    """Keep a new version of the credential: sealed, or as the reference it is."""
+    """Keep a new version of the credential: sealed, or as the reference it is.
+
+    Raises `BadReference`, and `VaultError` where the master key is missing or not the one in use.
+    """
     credential = credential.strip()
     # Two writers would otherwise pick the same version.
     Integration.objects.select_for_update(no_key=True).get(pk=integration.pk)
@@ -98,6 +101,9 @@ def store_credential(*, integration: Integration, credential: str, actor: Actor 
         row.reference = credential
     else:
         check_plain(credential)
+        # What servers cannot open would take the place of what they can.
+        if problem := master_key_problem():
+            raise vault.VaultError(problem)
         binding = binding_of(
             tenant_id=integration.tenant_id,
             integration_id=integration.pk,

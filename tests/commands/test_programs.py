@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from integrations.models import Credential, MasterKeyCanary
 from tests.commands.asking import free_port, program
 from tests.people import acme
 
@@ -114,5 +115,11 @@ def test_serve_refuses_another_master_key_than_the_one_in_use(tmp_path: Path) ->
     acme()
     program("integration", "create", "--tenant", "acme", "--name", "p", "--type", "openai", "--key-stdin", stdin=SECRET)
     other = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMzI="
+    before = list(Credential.objects.values()), list(MasterKeyCanary.objects.values())
     ended = program("serve", "--port", free_port(), "--json", CUSTOMHOUSE_MASTER_KEY=other)
     assert (ended.status, json.loads(ended.out)["error"]["code"]) == (1, "master_key")
+    words = ("integration", "set-key", "--tenant", "acme", "--name", "p", "--key-stdin", "--json")
+    ended = program(*words, stdin="sk-canary-of-another-key", CUSTOMHOUSE_MASTER_KEY=other)
+    assert (ended.status, json.loads(ended.out)["error"]["code"]) == (1, "vault_error")
+    assert before == (list(Credential.objects.values()), list(MasterKeyCanary.objects.values()))
+    assert len(before[0]) == 1
