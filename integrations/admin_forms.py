@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.contrib.postgres.forms import SimpleArrayField
 from django.core.validators import RegexValidator
 from django.utils import timezone
 
@@ -12,7 +13,7 @@ from accounts.models import Tenant
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_reference
 from integrations.limit_services import CLASSIC, classic_limits
 from integrations.limits import Limit, Metric
-from integrations.models import GatewayKey, Integration, Scope
+from integrations.models import GatewayKey, Integration, Scope, check_network
 from integrations.money import NANOS_PER_DOLLAR
 from integrations.providers import PROVIDERS, BadBaseUrl, ProviderType, origin_of
 from integrations.services import master_key_problem
@@ -108,6 +109,12 @@ class GatewayKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for 
 
     scopes = forms.MultipleChoiceField(
         choices=Scope.choices, initial=[Scope.INFERENCE], widget=forms.CheckboxSelectMultiple
+    )
+    # Checked here, as of what the model says no more than which one is wrong would be shown.
+    allowed_networks = SimpleArrayField(
+        forms.CharField(max_length=64, validators=[check_network]),
+        required=False,
+        help_text="Addresses and CIDRs from which it is taken, with commas; empty: from everywhere.",
     )
 
     class Meta:

@@ -239,6 +239,14 @@ def test_a_key_reaches_only_integrations_of_its_tenant(client: Client) -> None:
     assert GatewayKey.objects.count() == 0
 
 
+def test_a_key_is_bound_to_networks(client: Client) -> None:
+    answer = made_key(client, allowed_networks="10.0.0.1/8, office")
+    assert "10.0.0.1/8 has host bits set" in text_of(answer)
+    assert GatewayKey.objects.count() == 0
+    made_key(client, allowed_networks="192.0.2.7, 2001:db8::/32")
+    assert GatewayKey.objects.get().allowed_networks == ["192.0.2.7", "2001:db8::/32"]
+
+
 def test_a_changed_key_holds_from_the_next_admission(client: Client) -> None:
     key, _ = create_key(tenant=people.acme(), name="backend")
     before = Tenant.objects.get(pk=key.tenant_id).config_version
