@@ -1,9 +1,9 @@
-"""The operator's view of people and tenants, and the rules that every admin page of ours keeps."""
+"""The operator's view of people, tenants and what was changed."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -16,15 +16,16 @@ from django.db import transaction
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.actors import Actor
+from accounts.admin_actions import Order, confirmed
+from accounts.admin_bases import FewPages, HouseAdmin, ReadOnlyAdmin, RecordedAdmin, operator_of
 from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
-from accounts.portraits import GROUP, PERSON, TENANT, Portrait
+from accounts.portraits import GROUP, PERSON, TENANT
 from accounts.ranks import LastOwner, Rank, RankRefused, rank_of
 from accounts.services import (
     CALENDAR_FIELDS,
@@ -37,76 +38,6 @@ from accounts.services import (
     touch_config,
 )
 
-admin.site.site_header = "Customhouse"
-admin.site.site_title = "Customhouse"
-admin.site.index_title = "Operation"
-
-
-def operator_of(request: HttpRequest) -> Actor:
-    """Who sent a request to the admin site, and from where as far as trusted proxies say."""
-    user = cast("User", request.user)
-    return Actor.operator(user_id=user.pk, email=user.email, address=request.META.get("REMOTE_ADDR", ""))
-
-
-class HouseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for type checkers only
-    """Deletes nothing, because evidence refers to it, and does not count whole tables."""
-
-    show_full_result_count = False
-    list_per_page = 50
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class RecordedAdmin(HouseAdmin):
-    """Rows that the page itself writes: each save that changes something becomes an audit event."""
-
-    portrait: Portrait
-    changed: Action
-    created: Action | None = None
-    """None where a service that records creates the row."""
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        form.seen_before = self.portrait.of(self.model._default_manager.get(pk=obj.pk)) if change else None
-        super().save_model(request, obj, form, change)
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        form.save_m2m()
-        after = self.portrait.of(form.instance)
-        action = self.changed if change else self.created
-        if action is not None and form.seen_before != after:
-            record(actor=operator_of(request), action=action, before=form.seen_before, after=after)
-        for formset in formsets:
-            self.save_formset(request, form, formset, change=change)
-
-
-class ReadOnlyAdmin(HouseAdmin):
-    """Shows rows and changes none."""
-
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class EvidenceAdmin(ReadOnlyAdmin):
-    """Many rows: its `search_fields` are ids, searched exactly so that an index serves."""
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        if not search_term.strip():
-            return queryset, False
-        try:
-            wanted = UUID(search_term.strip())
-        except ValueError:
-            return queryset.none(), False
-        fields = [str(name) for name in self.search_fields]
-        return queryset.filter(Q.create([(name, wanted) for name in fields], connector=Q.OR)), False
-
 
 class PersonForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic for type checkers only
     """A new person."""
@@ -115,6 +46,13 @@ class PersonForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic fo
         model = User
         fields = ("email",)
         field_classes: dict[str, Any] = {}
+
+
+GIVEN_BY_SUPERUSERS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return isinstance(request.user, User) and request.user.is_superuser
 
 
 @admin.register(User)
@@ -138,6 +76,16 @@ class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # gen
     list_filter = ("is_active", "is_staff")
     search_fields = ("email", "name")
     ordering = ("email",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        # Whoever could give permissions would have all of them.
+        return self.readonly_fields if _is_superuser(request) else (*self.readonly_fields, *GIVEN_BY_SUPERUSERS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Operators are the business of superusers: their password is as good as what they may do."""
+        if isinstance(obj, User) and (obj.is_staff or obj.is_superuser) and not _is_superuser(request):
+            return False
+        return bool(super().has_change_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
@@ -251,18 +199,23 @@ class TenantAdmin(RecordedAdmin):
             except REFUSALS as error:
                 self.message_user(request, str(error), messages.ERROR)
 
-    @admin.action(description="Suspend: refuse every call")
-    def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
-        self._set(request, tenants, suspended_at=timezone.now())
+    @confirmed(
+        "Suspend",
+        effect="Every call of these tenants is refused from now on, until they are resumed.",
+        leaves=lambda tenant, now: "It is suspended already." if tenant.suspended_at else None,
+    )
+    def suspend(self, tenant: Tenant, order: Order) -> None:
+        change_tenant(
+            tenant=tenant, changes={"suspended_at": order.now}, actor=order.actor, reason=order.reason
+        )  # fmt: skip
 
-    @admin.action(description="Resume: carry calls again")
-    def resume(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
-        self._set(request, tenants, suspended_at=None)
-
-    def _set(self, request: HttpRequest, tenants: QuerySet[Tenant], **values: Any) -> None:
-        for tenant in tenants:
-            change_tenant(tenant=tenant, changes=values, actor=operator_of(request))
-        self.message_user(request, "Done; it holds from the next call on.", messages.SUCCESS)
+    @confirmed(
+        "Resume",
+        effect="Calls of these tenants are carried again.",
+        leaves=lambda tenant, now: None if tenant.suspended_at else "It is not suspended.",
+    )
+    def resume(self, tenant: Tenant, order: Order) -> None:
+        change_tenant(tenant=tenant, changes={"suspended_at": None}, actor=order.actor, reason=order.reason)
 
 
 class MembershipForm(ModelForm):  # type: ignore[type-arg]  # generic for type checkers only
@@ -340,6 +293,8 @@ class ActionFilter(admin.SimpleListFilter):
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
     """Who changed what, from where."""
+
+    paginator = FewPages
 
     list_display = (
         "created_at", "tenant", "actor_kind", "actor_label", "address", "action", "object_label", "before", "after",

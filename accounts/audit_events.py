@@ -50,6 +50,9 @@ class Action(StrEnum):
     PRICE_SET = "price.set"
     PRICES_IMPORTED = "prices.imported"
     MASTER_KEY_ADDED = "master_key.added"
+    INTEGRATION_CHECKED = "integration.checked"
+    RESERVATION_CHARGED = "reservation.charged"
+    BACKUP_WRITTEN = "backup.written"
 
 
 class AuditEvent(AppendOnlyModel):

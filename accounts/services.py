@@ -34,7 +34,7 @@ def create_tenant(
 
 
 @transaction.atomic
-def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor = SYSTEM) -> Tenant:
+def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor = SYSTEM, reason: str = "") -> Tenant:
     """Write fields of a customer; admissions see them from the next call on. Raises `ValidationError`.
 
     With another time zone or start day the windows of the limits are made anew from the evidence, so nothing that
@@ -54,7 +54,8 @@ def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor
     stored.refresh_from_db()
     after = TENANT.of(stored)
     if before != after:
-        record(actor=actor, action=_change_of(stored, before.values["suspended_at"]), before=before, after=after)
+        action = _change_of(stored, before.values["suspended_at"])
+        record(actor=actor, action=action, before=before, after=after, reason=reason)
     return stored
 
 

@@ -77,6 +77,8 @@ class Environment(BaseSettings):
     """Mount and path below which tenants' own references lie, each below its id. Unset: tenants name none."""
     vault_cache_seconds: float = Field(default=60, gt=0, le=3600)
     """How long a secret of that server is used before it is read again."""
+    operator_mfa: bool = True
+    """Whether operators need a second factor to use the admin site."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest request body the proxy reads."""
     rest_requests_per_minute: int = Field(default=3_000, ge=0)

@@ -56,7 +56,7 @@ LOGOUT_REDIRECT_URL = "console:login"
 
 INSTALLED_APPS = [
     "django_prometheus",
-    "django.contrib.admin",
+    "config.admin_apps.OperatorAdmin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -88,6 +88,13 @@ def release(connection: psycopg.Connection[Any], call_ids: Collection[UUID]) -> 
     return settle(connection, [_never_sent(row) for row in rows]) if rows else []
 
 
+def charge(connection: psycopg.Connection[Any], call_ids: Collection[UUID]) -> list[Settlement]:
+    """Charge calls at their bound, whoever holds them; what was charged."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(DISOWNED, [list(call_ids)]).fetchall()
+    return settle(connection, [_charge(row) for row in rows]) if rows else []
+
+
 def _charge(row: dict[str, Any]) -> Settlement:
     cost = row["bound_cost_nanos"]
     usage = UsageEntry(

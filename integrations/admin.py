@@ -1,14 +1,11 @@
 """The operator's door to integrations, gateway keys and limits; every write goes through the services."""
 
-from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
-from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ActionForm
-from django.db.models import Model, QuerySet
+from django.contrib import admin
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -17,15 +14,17 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.actors import Actor
-from accounts.admin import HouseAdmin, RecordedAdmin, operator_of
+from accounts.admin_actions import Order, confirmed
+from accounts.admin_bases import HouseAdmin, RecordedAdmin, operator_of
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.models import User
 from accounts.services import touch_config
 from integrations import key_services, services
-from integrations.admin_forms import GatewayKeyForm, IntegrationForm, LimitForm
-from integrations.limit_services import CLASSIC, set_classic_limit, set_limit
+from integrations.admin_forms import GatewayKeyForm, IntegrationForm, LimitForm, RaiseForm, raised
+from integrations.limit_services import CLASSIC, raise_limit, set_classic_limit, set_limit
 from integrations.limits import Limit, Metric
-from integrations.models import Credential, GatewayKey, Integration
+from integrations.models import Credential, GatewayKey, Integration, Status
 from integrations.money import NANOS_PER_DOLLAR
 from integrations.portraits import GATEWAY_KEY, INTEGRATION
 
@@ -71,7 +70,7 @@ class IntegrationAdmin(HouseAdmin):
     autocomplete_fields = ("tenant",)
     ordering = ("tenant__name", "name")
     inlines = (CredentialInline,)
-    actions = ("enable", "disable", "retire")
+    actions: tuple[str, ...] = ("enable", "disable", "retire")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # A credential is bound to both, so they stay as they were.
@@ -90,36 +89,42 @@ class IntegrationAdmin(HouseAdmin):
         for field, value in form.classic_values.items():
             set_classic_limit(integration=obj, field=field, value=value, now=timezone.now(), actor=actor)
 
-    @admin.action(description="Enable")
-    def enable(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        actor = operator_of(request)
-        self._each(request, integrations, lambda one: services.enable_integration(integration=one, actor=actor))
+    @confirmed(
+        "Enable",
+        effect="Calls to these integrations are carried again.",
+        leaves=lambda one, now: _in_vain(one, Status.ENABLED),
+        refusals=(services.TransitionRefused,),
+    )
+    def enable(self, integration: Integration, order: Order) -> None:
+        services.enable_integration(integration=integration, actor=order.actor, reason=order.reason)
 
-    @admin.action(description="Disable: refuse calls from now on")
-    def disable(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        actor = operator_of(request)
-        self._each(request, integrations, lambda one: services.disable_integration(integration=one, actor=actor))
+    @confirmed(
+        "Disable",
+        effect="Calls to these integrations are refused from now on.",
+        leaves=lambda one, now: _in_vain(one, Status.DISABLED),
+        refusals=(services.TransitionRefused,),
+    )
+    def disable(self, integration: Integration, order: Order) -> None:
+        services.disable_integration(integration=integration, actor=order.actor, reason=order.reason)
 
-    @admin.action(description="Take out of use for ever; its evidence stays")
-    def retire(self, request: HttpRequest, integrations: QuerySet[Integration]) -> None:
-        now, actor = timezone.now(), operator_of(request)
-        self._each(
-            request, integrations, lambda one: services.delete_integration(integration=one, now=now, actor=actor)
+    @confirmed(
+        "Take out of use for ever",
+        effect="Calls to these integrations are refused for ever; their evidence stays.",
+        leaves=lambda one, now: OUT_OF_USE if one.deleted_at else None,
+    )
+    def retire(self, integration: Integration, order: Order) -> None:
+        services.delete_integration(
+            integration=integration, now=order.now, actor=order.actor, reason=order.reason
         )  # fmt: skip
 
-    def _each(
-        self, request: HttpRequest, integrations: QuerySet[Integration], act: Callable[[Integration], object]
-    ) -> None:
-        for integration in integrations:
-            if integration.deleted_at is not None:
-                self.message_user(request, f"{integration}: it is out of use.", messages.ERROR)
-                continue
-            try:
-                act(integration)
-            except services.TransitionRefused as error:
-                self.message_user(request, f"{integration}: {error}", messages.ERROR)
-            else:
-                self.message_user(request, f"{integration}: done.", messages.SUCCESS)
+
+OUT_OF_USE = "It is out of use."
+
+
+def _in_vain(integration: Integration, status: Status) -> str | None:
+    if integration.deleted_at is not None:
+        return OUT_OF_USE
+    return f"It is {status} already." if integration.status == status else None
 
 
 def _add_integration(entered: Integration, key: str | None, request: HttpRequest) -> None:
@@ -162,12 +167,6 @@ def _change_integration(entered: Integration, key: str | None, actor: Actor) -> 
         record(actor=actor, action=Action.INTEGRATION_CHANGED, before=before, after=after)
 
 
-class ReasonForm(ActionForm):
-    """An action on keys, with the reason that revoking needs."""
-
-    reason = forms.CharField(required=False, max_length=200, label="Reason (to revoke):")
-
-
 class IssuingRequest(HttpRequest):
     """The request that makes a key carries its text to the one page that shows it, and nowhere else."""
 
@@ -194,7 +193,6 @@ class GatewayKeyAdmin(RecordedAdmin):
     search_fields = ("name", "public_id", "tenant__slug")
     autocomplete_fields = ("tenant", "integrations")
     ordering = ("-created_at",)
-    action_form = ReasonForm
     actions = ("freeze", "unfreeze", "revoke")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -243,34 +241,34 @@ class GatewayKeyAdmin(RecordedAdmin):
         }
         return TemplateResponse(request, "admin/integrations/gatewaykey/issued.html", context)
 
-    @admin.action(description="Freeze: refuse until unfrozen")
-    def freeze(self, request: HttpRequest, keys: QuerySet[GatewayKey]) -> None:
-        for key in keys:
-            key_services.freeze_key(key=key, now=timezone.now(), actor=operator_of(request))
-        self.message_user(request, "Frozen from the next call on.", messages.SUCCESS)
+    @confirmed(
+        "Freeze",
+        effect="Calls with these keys are refused from now on, until they are unfrozen.",
+        leaves=lambda key, now: _unusable(key) or ("It is frozen already." if key.frozen_at else None),
+    )
+    def freeze(self, key: GatewayKey, order: Order) -> None:
+        key_services.freeze_key(key=key, now=order.now, actor=order.actor, reason=order.reason)
 
-    @admin.action(description="Unfreeze")
-    def unfreeze(self, request: HttpRequest, keys: QuerySet[GatewayKey]) -> None:
-        for key in keys:
-            key_services.unfreeze_key(key=key, actor=operator_of(request))
-        self.message_user(request, "They are accepted again.", messages.SUCCESS)
+    @confirmed(
+        "Unfreeze",
+        effect="Calls with these keys are carried again.",
+        leaves=lambda key, now: _unusable(key) or (None if key.frozen_at else "It is not frozen."),
+    )
+    def unfreeze(self, key: GatewayKey, order: Order) -> None:
+        key_services.unfreeze_key(key=key, actor=order.actor, reason=order.reason)
 
-    @admin.action(description="Revoke for ever")
-    def revoke(self, request: HttpRequest, keys: QuerySet[GatewayKey]) -> None:
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, "Revoking is for ever and needs a reason.", messages.ERROR)
-            return
-        for key in keys:
-            self._revoke(request, key, reason, timezone.now())
+    @confirmed(
+        "Revoke for ever",
+        effect="Calls with these keys are refused for ever, from now on.",
+        leaves=lambda key, now: _unusable(key),
+        refusals=(key_services.KeyIsRevoked,),
+    )
+    def revoke(self, key: GatewayKey, order: Order) -> None:
+        key_services.revoke_key(key=key, reason=order.reason, now=order.now, actor=order.actor)
 
-    def _revoke(self, request: HttpRequest, key: GatewayKey, reason: str, now: datetime) -> None:
-        try:
-            key_services.revoke_key(key=key, reason=reason, now=now, actor=operator_of(request))
-        except key_services.KeyIsRevoked:
-            self.message_user(request, f"{key}: it was revoked before.", messages.WARNING)
-        else:
-            self.message_user(request, f"{key}: revoked from the next call on.", messages.SUCCESS)
+
+def _unusable(key: GatewayKey) -> str | None:
+    return "It is revoked." if key.revoked_at is not None else None
 
 
 @admin.register(Limit)
@@ -288,15 +286,33 @@ class LimitAdmin(HouseAdmin):
     search_fields = ("tenant__slug", "integration__name", "key__name")
     autocomplete_fields = ("tenant", "integration", "key")
     ordering = ("-effective_from",)
-    actions = None
+    actions = ("raise_for_a_while",)
 
     @admin.display(description="Amount")
     def shown(self, limit: Limit) -> str:
-        if limit.amount is None:
-            return "lifted"
-        if limit.metric == Metric.COST:
-            return f"${Decimal(limit.amount) / NANOS_PER_DOLLAR:,f}"
-        return f"{limit.amount:,}"
+        return _shown(limit, limit.amount)
+
+    def has_raise_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("integrations.change_limit")
+
+    @confirmed(
+        "Raise for a while",
+        effect="These limits are more until the time is over, and then what they are now, by themselves.",
+        permission="raise",
+        leaves=lambda limit, now: _unraisable(limit, now),
+        previews=lambda limit, now: f"{limit.tenant}: {_shown(limit, limit.amount)}",
+        form=RaiseForm,
+    )
+    def raise_for_a_while(self, limit: Limit, order: Order) -> None:
+        raise_limit(
+            limit=limit,
+            to=raised(limit.amount or 0, order.values["percent"]),
+            until=order.now + timedelta(hours=order.values["hours"]),
+            reason=order.reason,
+            now=order.now,
+            author=User.objects.get(pk=int(order.actor.id)),
+            actor=order.actor,
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -323,3 +339,19 @@ class LimitAdmin(HouseAdmin):
         )
         obj.pk = limit.pk
         obj.refresh_from_db()
+
+
+def _shown(limit: Limit, amount: int | None) -> str:
+    if amount is None:
+        return "lifted"
+    if limit.metric == Metric.COST:
+        return f"${Decimal(amount) / NANOS_PER_DOLLAR:,f}"
+    return f"{amount:,}"
+
+
+def _unraisable(limit: Limit, now: datetime) -> str | None:
+    if limit.superseded_at is not None:
+        return "Another version has its place."
+    if limit.effective_from > now:
+        return "It is not in force yet."
+    return "It is lifted." if limit.amount is None else None

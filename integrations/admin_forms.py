@@ -9,6 +9,7 @@ from django.contrib.postgres.forms import SimpleArrayField
 from django.core.validators import RegexValidator
 from django.utils import timezone
 
+from accounts.admin_actions import ReasonForm
 from accounts.models import Tenant
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_reference
 from integrations.limit_services import CLASSIC, classic_limits
@@ -173,3 +174,16 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for type 
         # The row has to have one, whatever was entered.
         data["effective_from"] = self.begins or self.entered_at
         return data
+
+
+class RaiseForm(ReasonForm):
+    """By how much limits are more, and for how long."""
+
+    percent = forms.IntegerField(min_value=1, max_value=900, initial=25, help_text="By how much more, in percent.")
+    hours = forms.IntegerField(min_value=1, max_value=24 * 31, initial=24, help_text="For how many hours from now on.")
+    field_order = ("percent", "hours", "reason")
+
+
+def raised(amount: int, percent: int) -> int:
+    """An amount with so many percent more, and at least one more."""
+    return amount + max(1, amount * percent // 100)

@@ -101,15 +101,15 @@ def rotate_key(*, key: GatewayKey, grace: timedelta, now: datetime, actor: Actor
 
 
 @transaction.atomic
-def freeze_key(*, key: GatewayKey, now: datetime, actor: Actor = SYSTEM) -> GatewayKey:
+def freeze_key(*, key: GatewayKey, now: datetime, actor: Actor = SYSTEM, reason: str = "") -> GatewayKey:
     """Refuse the key until it is unfrozen."""
-    return _change(key, Action.KEY_FROZEN, actor, {"frozen_at": now})
+    return _change(key, Action.KEY_FROZEN, actor, {"frozen_at": now}, reason=reason)
 
 
 @transaction.atomic
-def unfreeze_key(*, key: GatewayKey, actor: Actor = SYSTEM) -> GatewayKey:
+def unfreeze_key(*, key: GatewayKey, actor: Actor = SYSTEM, reason: str = "") -> GatewayKey:
     """Accept a frozen key again."""
-    return _change(key, Action.KEY_UNFROZEN, actor, {"frozen_at": None})
+    return _change(key, Action.KEY_UNFROZEN, actor, {"frozen_at": None}, reason=reason)
 
 
 @transaction.atomic

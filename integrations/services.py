@@ -162,21 +162,23 @@ def update_integration(*, integration: Integration, actor: Actor = SYSTEM, **fie
 
 
 @transaction.atomic
-def enable_integration(*, integration: Integration, tested: bool = False, actor: Actor = SYSTEM) -> Integration:
+def enable_integration(
+    *, integration: Integration, tested: bool = False, actor: Actor = SYSTEM, reason: str = ""
+) -> Integration:
     """Let calls pass. From `error` only after a passing test. Raises `TransitionRefused`."""
     if integration.status == Status.ERROR and not tested:
         raise TransitionRefused("An integration in error is enabled by a passing test.")
     if not integration.credentials.exists():
         raise TransitionRefused("An integration without a credential cannot be enabled.")
-    return _set_status(integration, Status.ENABLED, actor)
+    return _set_status(integration, Status.ENABLED, actor, reason)
 
 
 @transaction.atomic
-def disable_integration(*, integration: Integration, actor: Actor = SYSTEM) -> Integration:
+def disable_integration(*, integration: Integration, actor: Actor = SYSTEM, reason: str = "") -> Integration:
     """Refuse calls from the next admission on."""
     if integration.status == Status.CREATED:
         raise TransitionRefused("An integration that was never enabled cannot be disabled.")
-    return _set_status(integration, Status.DISABLED, actor)
+    return _set_status(integration, Status.DISABLED, actor, reason)
 
 
 @transaction.atomic
@@ -205,24 +207,24 @@ def note_health(
 
 
 @transaction.atomic
-def delete_integration(*, integration: Integration, now: datetime, actor: Actor = SYSTEM) -> None:
+def delete_integration(*, integration: Integration, now: datetime, actor: Actor = SYSTEM, reason: str = "") -> None:
     """Take the integration out of use for ever; its evidence stays."""
     before = _seen(integration)
     integration.deleted_at = now
     integration.status = Status.DISABLED
     integration.save(update_fields=["deleted_at", "status", "updated_at"])
     touch_config(integration.tenant_id)
-    _record(integration, before, Action.INTEGRATION_DELETED, actor)
+    _record(integration, before, Action.INTEGRATION_DELETED, actor, reason)
 
 
-def _set_status(integration: Integration, status: Status, actor: Actor) -> Integration:
+def _set_status(integration: Integration, status: Status, actor: Actor, reason: str = "") -> Integration:
     seen, before, integration.status = _seen(integration), integration.status, status
     integration.save(update_fields=["status", "updated_at"])
     touch_config(integration.tenant_id)
     if before != status:
         status_changed.send(sender=Integration, integration=integration, before=before)
     action = Action.INTEGRATION_ENABLED if status == Status.ENABLED else Action.INTEGRATION_DISABLED
-    _record(integration, seen, action, actor)
+    _record(integration, seen, action, actor, reason)
     return integration
 
 
@@ -231,10 +233,10 @@ def _seen(integration: Integration) -> Likeness:
     return INTEGRATION.of(Integration.objects.select_for_update(no_key=True).get(pk=integration.pk))
 
 
-def _record(integration: Integration, before: Likeness, action: Action, actor: Actor) -> None:
+def _record(integration: Integration, before: Likeness, action: Action, actor: Actor, reason: str = "") -> None:
     after = INTEGRATION.of(integration)
     if before != after:
-        record(actor=actor, action=action, before=before, after=after)
+        record(actor=actor, action=action, before=before, after=after, reason=reason)
 
 
 @transaction.atomic

@@ -2,7 +2,8 @@
 
 from django.contrib import admin
 
-from accounts.admin import EvidenceAdmin, ReadOnlyAdmin
+from accounts.admin_bases import EvidenceAdmin, ReadOnlyAdmin
+from integrations.models import GatewayKey, Integration
 from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
 
 
@@ -17,7 +18,8 @@ class UsageRecordAdmin(EvidenceAdmin):
     list_display_links = ("created_at", "call_id")
     list_filter = ("provider", "policy_result", "quality", "cost_status")
     search_fields = ("call_id", "tenant_id", "integration_id", "key_id")
-    ordering = ("-id",)
+    owners = {"integration_id": Integration, "key_id": GatewayKey}
+    by_time = "created_at"
 
 
 @admin.register(UsageAdjustment)
@@ -28,7 +30,6 @@ class UsageAdjustmentAdmin(EvidenceAdmin):
     list_display_links = ("created_at", "call_id")
     list_filter = ("reason",)
     search_fields = ("call_id", "tenant_id")
-    ordering = ("-id",)
 
 
 @admin.register(PriceVersion)

@@ -47,7 +47,9 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
 
 
 # What migrations and Django itself have written there is the same for every test.
-KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+KEPT_TABLES = {
+    "django_migrations", "django_content_type", "auth_permission", "auth_group", "auth_group_permissions",
+}  # fmt: skip
 
 
 def empty_tables(_: TransactionTestCase) -> None:

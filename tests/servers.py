@@ -209,6 +209,7 @@ class Server:
             "CUSTOMHOUSE_ALLOW_UPSTREAMS": self._allowed,
             # Tests count what reaches an upstream; those of probes switch them on.
             "CUSTOMHOUSE_PROBES": "false",
+            "CUSTOMHOUSE_OPERATOR_MFA": "false",
             "CUSTOMHOUSE_JOURNAL_DIR": str(self.log.with_suffix(".journals")),
             **self._variables,
         }

@@ -4,6 +4,8 @@ import base64
 import os
 
 os.environ.setdefault("CUSTOMHOUSE_SECRET_KEY", "only-for-tests-" + "0123456789abcdef" * 3)
+# Operators of tests sign in without a telephone.
+os.environ.setdefault("CUSTOMHOUSE_OPERATOR_MFA", "false")
 os.environ.setdefault("CUSTOMHOUSE_MASTER_KEY", base64.b64encode(b"only for tests, 32 bytes in all.").decode())
 
 from config.settings import *  # noqa: F403

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from accounts.calendars import Calendar
 from accounts.ids import uuid7
 from accounts.models import User
-from enforcement.models import Reservation, Window
+from enforcement.models import Reservation, Window, Worker
 from enforcement.periods import window_start
 from integrations.key_services import create_key
 from integrations.limit_services import set_limit
@@ -50,7 +50,11 @@ def populate(name: str = "one") -> World:
         limit_id=limit.limit_id, tenant_id=tenant.pk, starts_at=window_start("month", Calendar("UTC"), NOW), spent=7
     )
     Reservation.objects.create(
-        call_id=uuid7(), tenant_id=tenant.pk, worker_id=1, windows={}, expires_at=NOW + timedelta(hours=1)
+        call_id=uuid7(),
+        tenant_id=tenant.pk,
+        worker_id=Worker.objects.create().pk,
+        windows=[],
+        expires_at=NOW + timedelta(hours=1),
     )
     adjusted(carried(tenant, integration_id=integration.pk, key_id=key.pk), 5)
     refused(tenant, integration_id=integration.pk, key_id=key.pk)

@@ -5,8 +5,12 @@ from pathlib import Path
 import psycopg
 from django.conf import settings
 from django.core.management.base import CommandParser
+from django.db import DatabaseError, transaction
 
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.commands import HouseCommand, Options
+from accounts.portraits import Likeness
 from accounts.printing import Record
 from config.backups import BackupFailed, back_up
 from config.postgres import EmbeddedPostgresError
@@ -26,4 +30,15 @@ class Command(HouseCommand):
     def run(self, options: Options) -> Record:
         to = options.to.resolve()
         counted = back_up(to=to, url=settings.DATABASE_DIRECT_URL or database_url())
-        return {"file": str(to), "bytes": to.stat().st_size, **counted}
+        written = {"bytes": to.stat().st_size, **counted}
+        # So that operators see when the last one was written; it is a backup all the same where nothing can be written.
+        try:
+            with transaction.atomic():
+                record(
+                    actor=self.actor,
+                    action=Action.BACKUP_WRITTEN,
+                    after=Likeness("backup", to.name[:64], str(to), None, written),
+                )
+        except DatabaseError:
+            self.note("That it was written could not be written down.")
+        return {"file": str(to), **written}
