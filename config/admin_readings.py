@@ -149,12 +149,10 @@ def reservations(now: datetime) -> Card:
 def queue(now: datetime) -> Card:
     """What this machine has still to write into the database."""
     title, folder = "Journal of this machine", settings.ENVIRONMENT.journal_dir
-    if not folder.is_dir():
-        return Card(title, "unknown", state="unknown", note=f"There is no folder {folder} here.")
     waiting = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
     rejected = (folder / REJECTED).stat().st_size if (folder / REJECTED).exists() else 0
     if rejected:
-        note = f"The database refused {size_of(rejected)}: see {folder / REJECTED}"
+        note = f"The database refused {size_of(rejected)}: see {folder / REJECTED}."
     else:
         note = "waits for the database" if waiting else "Everything is in the database."
     return Card(
@@ -238,7 +236,7 @@ def backup(now: datetime) -> Card:
     written = AuditEvent.objects.filter(tenant_id=None, action=Action.BACKUP_WRITTEN).newest_first().first()
     if written is None:
         return Card(
-            title, "unknown", state="unknown", note="None was written by `manage.py backup`."
+            title, "unknown", state="unknown", note="None was written by manage.py backup."
         )  # fmt: skip
     since = now - written.created_at
     size = (written.after or {}).get("bytes")
@@ -258,7 +256,7 @@ def installation(now: datetime) -> Card:
         "Version",
         version(),
         state="bad" if pending else "good",
-        note=f"{pending} migrations are pending: run `manage.py init`." if pending else "No migration is pending.",
+        note=f"{pending} migrations are pending: run manage.py init." if pending else "No migration is pending.",
         lines=[("tenants", f"{Tenant.objects.count():,}")],
     )
 
@@ -272,20 +270,19 @@ def database(now: datetime) -> Card:
 
 def deployment(now: datetime) -> Card:
     """What Django finds missing in the configuration."""
-    found = deploy_messages()
+    found = deploy_warnings()
     return Card(
         "Configuration",
         f"{len(found)} warnings" if found else "clean",
         state="careful" if found else "good",
-        note="`manage.py check --deploy` says more" if found else "`manage.py check --deploy` finds nothing.",
-        lines=found[:MOST_LINES],
+        note=f"{', '.join(found)}: see manage.py check --deploy." if found else "manage.py check --deploy finds none.",
     )
 
 
 @cache
-def deploy_messages() -> list[Line]:
-    """Checks are of code and settings, which stay as they are while a process lives."""
-    return [(message.id or "?", message.msg) for message in checks.run_checks(include_deployment_checks=True)]
+def deploy_warnings() -> list[str]:
+    """The ids of warnings; checks are of code and settings, which stay as they are while a process lives."""
+    return [message.id or "?" for message in checks.run_checks(include_deployment_checks=True)]
 
 
 GAUGES = (

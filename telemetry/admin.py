@@ -2,9 +2,17 @@
 
 from django.contrib import admin
 
-from accounts.admin_bases import EvidenceAdmin, ReadOnlyAdmin
+from accounts.admin_bases import EvidenceAdmin, ReadOnlyAdmin, WordsFilter
 from integrations.models import GatewayKey, Integration
+from integrations.providers import ProviderType
 from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
+
+
+class ProviderFilter(WordsFilter):
+    """With whom."""
+
+    title = parameter_name = "provider"
+    words = [provider.value for provider in ProviderType]
 
 
 @admin.register(UsageRecord)
@@ -16,7 +24,7 @@ class UsageRecordAdmin(EvidenceAdmin):
         "tokens_in", "tokens_out", "cost_nanos", "cost_status", "quality",
     )  # fmt: skip
     list_display_links = ("created_at", "call_id")
-    list_filter = ("provider", "policy_result", "quality", "cost_status")
+    list_filter = (ProviderFilter, "quality", "cost_status")
     search_fields = ("call_id", "tenant_id", "integration_id", "key_id")
     owners = {"integration_id": Integration, "key_id": GatewayKey}
     by_time = "created_at"
@@ -28,7 +36,6 @@ class UsageAdjustmentAdmin(EvidenceAdmin):
 
     list_display = ("created_at", "call_id", "tenant_id", "reason", "tokens_in", "tokens_out", "cost_nanos")
     list_display_links = ("created_at", "call_id")
-    list_filter = ("reason",)
     search_fields = ("call_id", "tenant_id")
 
 
