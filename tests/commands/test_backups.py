@@ -88,6 +88,12 @@ def refused(ended: Ended) -> str:
     return str(json.loads(ended.out)["error"]["code"])
 
 
+def test_a_backup_is_written_down_for_operators(drill: Drill) -> None:
+    (event,) = drill.server.rows("SELECT * FROM cus_audit_events WHERE action = 'backup.written'")
+    assert (event["tenant_id"], event["object_label"]) == (None, str(drill.file))
+    assert event["after"]["bytes"] == drill.written["bytes"] == drill.file.stat().st_size
+
+
 def test_what_is_restored_is_what_was_there(drill: Drill, empty: Database) -> None:
     ended = restore(empty, drill.file)
     shown = json.loads(ended.out)
