@@ -243,7 +243,7 @@ def test_a_list_is_filtered_and_costs_the_same_however_long(django_assert_num_qu
         create(asker, name=f"n{number}", budget_limit_cents=5)
     assert len(asker.get("cus/integrations", provider_type="openai", status="created")[1]["data"]) == 4
     assert asker.get("cus/integrations", status="disabled")[1]["data"] == []
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         asker.get("cus/integrations")
 
 
