@@ -15,6 +15,7 @@ from django.contrib import admin
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
+from django.utils.http import int_to_base36
 
 from accounts.ids import uuid7
 from accounts.models import AuditEvent, Role, Tenant, User
@@ -173,6 +174,8 @@ NAMED: Values = {
     "limit_id": lambda world: world.acme.limit_id,
     "call_id": lambda world: world.acme.call_id,
     "user_id": lambda world: world.people["viewer"].pk,
+    "uidb36": lambda world: int_to_base36(world.people["viewer"].pk),
+    "key": lambda world: "no-key-of-anybody",
     "app_label": lambda world: "accounts",
     "url": lambda world: "there-is-nothing",
     "content_type_id": lambda world: ContentType.objects.get_for_model(Tenant).pk,

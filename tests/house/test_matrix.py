@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
+from django.shortcuts import resolve_url
 from django.test import RequestFactory, override_settings
 from django.test.client import ClientHandler
 from django.urls import reverse
@@ -76,7 +78,7 @@ class Undone:
 def look(world: World) -> Seen:
     """Ask everything as everybody; nothing that happens stays."""
     handler, factory, undone = ClientHandler(enforce_csrf_checks=False), RequestFactory(), Undone()
-    signing_in = {reverse("admin:login"), reverse("console:login")}
+    signing_in = {reverse("admin:login"), resolve_url(settings.LOGIN_URL)}
     seen = Seen(routes(world), {}, [])
     bodies = {route.name: _body(world, route) for route in seen.routes}
     for route in seen.routes:
