@@ -5,7 +5,7 @@ status of the answer, or `login` where somebody is sent to sign in. A 400 says t
 The first pattern that fits a route is its own, unless it is declared by its whole name.
 """
 
-FOR_EVERYBODY = frozenset({"console:login", "console:logout", "admin:login", "admin:logout"})
+FOR_EVERYBODY = frozenset({"console:login", "console:logout", "admin:login", "admin:logout", "openapi", "rest-docs"})
 """Where nobody is turned away."""
 OWN_THINGS: frozenset[str] = frozenset()
 """Routes with a part that names nothing of a tenant's, so that others may come as well."""
@@ -36,6 +36,10 @@ FACT = {
     "POST PUT PATCH DELETE": "inference 403; manage foreign 405; * 401",
     "OPTIONS": "inference 403; manage foreign 200; * 401",
 }
+REPORT = {
+    "GET HEAD OPTIONS": "inference 403; manage foreign 200; * 401",
+    "POST PUT PATCH DELETE": "inference 403; manage foreign 405; * 401",
+}
 QUESTION = {
     "GET HEAD PUT PATCH DELETE": "inference manage foreign 405; * 401",
     "POST": "inference manage foreign 400; * 401",
@@ -46,6 +50,8 @@ PAGE = {
     "GET HEAD": "nobody inference manage foreign login; operator 403; * 200",
     "POST PUT PATCH DELETE OPTIONS": "* 405",
 }
+
+PUBLIC = {"GET HEAD": "* 200", "POST PUT PATCH DELETE OPTIONS": "* 405"}
 
 DECLARED: dict[str, dict[str, str]] = {
     # People.
@@ -103,6 +109,26 @@ DECLARED: dict[str, dict[str, str]] = {
         "POST PUT PATCH DELETE": "inference manage foreign 405; * 401",
         "OPTIONS": "inference manage foreign 200; * 401",
     },
+    "decisions": {
+        "GET HEAD OPTIONS": "inference manage foreign 200; * 401",
+        "POST PUT PATCH DELETE": "inference manage foreign 405; * 401",
+    },
+    "usage-history": REPORT,
+    "usage-summary": REPORT,
+    "daily-aggregates": REPORT,
+    "tenant": {
+        "GET HEAD PATCH OPTIONS": "inference 403; manage foreign 200; * 401",
+        "POST PUT DELETE": "inference 403; manage foreign 405; * 401",
+    },
+    "members": LIST,
+    "member": {
+        "GET HEAD PATCH": "inference 403; manage 200; foreign 404; * 401",
+        "POST PUT": "inference 403; manage foreign 405; * 401",
+        "DELETE": "inference 403; manage 204; foreign 404; * 401",
+        "OPTIONS": "inference 403; manage foreign 200; * 401",
+    },
+    "openapi": PUBLIC,
+    "rest-docs": PUBLIC,
     # Of what is another tenant's it says that there is no such integration.
     "enforcement-check": {**QUESTION, "POST": "inference manage foreign 200; * 401"},
     "enforcement-simulate": QUESTION,

@@ -163,6 +163,8 @@ BODIES: Mapping[str, Maker] = {
     "enforcement-check": lambda world: {"integration_id": str(world.acme.integration.pk)},
     "enforcement-simulate": lambda world: {"integration_id": str(world.acme.integration.pk)},
     "reservation-settle": lambda world: {"cost_nanos": 1},
+    "members": lambda world: {"email": "new@example.com", "role": "viewer"},
+    "member": lambda world: {"role": "developer"},
 }  # fmt: skip
 """What is sent where an empty request would be refused before anybody looks whose things it is about."""
 
@@ -173,6 +175,7 @@ NAMED: Values = {
     "key_id": lambda world: world.acme.key.pk,
     "limit_id": lambda world: world.acme.limit_id,
     "call_id": lambda world: world.acme.call_id,
+    "member_id": lambda world: world.people["viewer"].pk,
     "user_id": lambda world: world.people["viewer"].pk,
     "uidb36": lambda world: int_to_base36(world.people["viewer"].pk),
     "key": lambda world: "no-key-of-anybody",

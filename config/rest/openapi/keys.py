@@ -30,7 +30,7 @@ STATES = ["active", "frozen", "expired", "revoked"]
 
 
 class KeyRecord(Record):
-    """A gateway key without its secret. No integrations or models mean all of them."""
+    """A gateway key without its secret. No integrations, models or networks mean all of them."""
 
     id = identity()
     tenant_id = identity()
@@ -40,6 +40,7 @@ class KeyRecord(Record):
     scopes = texts("inference")
     integration_ids = identities("0198c2f5-0a1b-7c2d-8e3f-4a5b6c7d8e9f")
     allowed_models = texts("gpt-5-mini")
+    allowed_networks = texts("203.0.113.0/24")
     expires_at = instant(None, null=True)
     old_key_expires_at = instant(None, null=True)
     frozen_at = instant(None, null=True)
@@ -47,6 +48,9 @@ class KeyRecord(Record):
     revoke_reason = text(None, null=True)
     created_at = instant()
     created_by = whole(None, null=True)
+    last_used_at = instant(null=True)
+    last_used_address = text("203.0.113.9", null=True)
+    request_count = whole(1_204)
 
 
 class NewKeyRecord(KeyRecord):
