@@ -75,7 +75,7 @@ class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # gen
     readonly_fields = ("password_change", "last_login", "created_at")
     list_display = ("email", "name", "is_active", "is_staff", "last_login")
     list_filter = ("is_active", "is_staff")
-    search_fields = ("email", "name")
+    search_fields = ("^email", "^name")
     ordering = ("email",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -171,7 +171,7 @@ class TenantAdmin(RecordedAdmin):
     fields = ("id", "name", "slug", "timezone", "month_start_day", "suspended_at", "config_version", "created_at")
     readonly_fields = ("id", "suspended_at", "config_version", "created_at")
     list_display = ("name", "slug", "timezone", "suspended_at", "created_at")
-    search_fields = ("name", "slug")
+    search_fields = ("^name", "^slug", "=id")
     ordering = ("name",)
     inlines = (MembershipInline,)
     actions = ("suspend", "resume")
@@ -243,7 +243,7 @@ class MembershipAdmin(HouseAdmin):
     list_display = ("user", "tenant", "role", "created_at")
     list_filter = ("role",)
     list_select_related = ("user", "tenant")
-    search_fields = ("user__email", "tenant__slug")
+    search_fields = ("^user__email", "=tenant__slug")
     autocomplete_fields = ("user", "tenant")
     ordering = ("tenant__name", "user__email")
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -66,7 +66,7 @@ class IntegrationAdmin(HouseAdmin):
     list_display = ("name", "tenant", "provider_type", "status", "health_state", "base_url", "deleted_at")
     list_filter = ("status", "health_state", "provider_type", ("deleted_at", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
-    search_fields = ("name", "tenant__slug")
+    search_fields = ("^name", "=tenant__slug", "=id")
     autocomplete_fields = ("tenant",)
     ordering = ("tenant__name", "name")
     inlines = (CredentialInline,)
@@ -167,6 +167,10 @@ def _change_integration(entered: Integration, key: str | None, actor: Actor) -> 
         record(actor=actor, action=Action.INTEGRATION_CHANGED, before=before, after=after)
 
 
+PREFIX = "cush_"
+"""With which keys are shown, and which all of them have."""
+
+
 class IssuingRequest(HttpRequest):
     """The request that makes a key carries its text to the one page that shows it, and nowhere else."""
 
@@ -190,13 +194,19 @@ class GatewayKeyAdmin(RecordedAdmin):
     list_display = ("name", "tenant", "prefix", "expires_at", "frozen_at", "revoked_at", "last_used_at", "created_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), ("frozen_at", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
-    search_fields = ("name", "public_id", "tenant__slug")
+    search_fields = ("^name", "^public_id", "=tenant__slug", "=id")
+    search_help_text = "A name or a key from its beginning on, a tenant's slug, or an id."
     autocomplete_fields = ("tenant", "integrations")
     ordering = ("-created_at",)
     actions = ("freeze", "unfreeze", "revoke")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.readonly_fields if obj is None else (*self.readonly_fields, "tenant")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[GatewayKey], search_term: str
+    ) -> tuple[QuerySet[GatewayKey], bool]:
+        return super().get_search_results(request, queryset, search_term.strip().removeprefix(PREFIX))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.fields if obj is not None else self.fields[: self.fields.index("prefix")]
@@ -283,7 +293,7 @@ class LimitAdmin(HouseAdmin):
     list_display_links = ("tenant", "shown")
     list_filter = (("superseded_at", admin.EmptyFieldListFilter), "scope", "metric", "mode")
     list_select_related = ("tenant", "integration", "key")
-    search_fields = ("tenant__slug", "integration__name", "key__name")
+    search_fields = ("=tenant__slug", "^integration__name", "^key__name", "=limit_id")
     autocomplete_fields = ("tenant", "integration", "key")
     ordering = ("-effective_from",)
     actions = ("raise_for_a_while",)
