@@ -13,7 +13,9 @@ from django.db.models.functions import Lower
 
 from accounts.audit_events import AuditEvent as AuditEvent
 from accounts.calendars import Calendar
+from accounts.guesses import Guesses as Guesses
 from accounts.ids import uuid7
+from accounts.invitations import Invitation as Invitation
 from accounts.querysets import MembershipQuerySet
 
 
@@ -77,6 +79,8 @@ class Tenant(models.Model):
     """Rises when time zone or start day change: usage is counted anew from the evidence."""
     config_version = models.BigIntegerField(default=1, editable=False)
     """Rises with every change that an admission must see."""
+    requires_second_factor = models.BooleanField(default=False)
+    """Members see nothing of it before they have set one up."""
     suspended_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -69,7 +69,11 @@ def plain(value: object) -> Plain:
     raise TypeError(f"{type(value).__name__} is not written into audit events")
 
 
-TENANT = Portrait("tenant", ("name", "slug", "timezone", "month_start_day", "suspended_at"), owner="pk")
+TENANT = Portrait(
+    "tenant",
+    ("name", "slug", "timezone", "month_start_day", "requires_second_factor", "suspended_at"),
+    owner="pk",
+)
 PERSON = Portrait(
     "person",
     ("email", "name", "is_active", "is_staff", "is_superuser"),
@@ -86,3 +90,4 @@ GROUP = Portrait(
     owner=None,
 )
 MEMBER = Portrait("member", ("role",), id="user_id", label=lambda membership: membership.user.email)
+INVITATION = Portrait("invitation", ("email", "role", "expires_at", "accepted_at", "revoked_at"))

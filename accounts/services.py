@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
 from django.db import connection, transaction
 from django.db.models import F
 
 from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.membership import check_owner, lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
 from accounts.portraits import MEMBER, PERSON, TENANT
-from accounts.ranks import KEY_RANK, Rank, check_role_change, rank_of
+from accounts.ranks import Rank, check_role_change
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
@@ -59,6 +61,16 @@ def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor
     return stored
 
 
+@transaction.atomic
+def require_second_factor(*, tenant: Tenant, required: bool, actor: Actor = SYSTEM) -> Tenant:
+    """Let only members with a second factor see the tenant's pages, or also others again.
+
+    Raises `RankRefused` unless an owner, or somebody above every tenant, asks.
+    """
+    check_owner(tenant=tenant, actor=actor, what="What members must sign in with")
+    return change_tenant(tenant=tenant, changes={"requires_second_factor": required}, actor=actor)
+
+
 def _change_of(tenant: Tenant, suspended_before: object) -> Action:
     if (tenant.suspended_at is None) == (suspended_before is None):
         return Action.TENANT_CHANGED
@@ -69,8 +81,30 @@ def _change_of(tenant: Tenant, suspended_before: object) -> Action:
 def create_operator(*, email: str, password: str, actor: Actor = SYSTEM) -> User:
     """Create a person who may do everything at the admin site."""
     user = User.objects.create_superuser(email, password)
+    keep_address(user=user, verified=True)
     record(actor=actor, action=Action.PERSON_CREATED, after=PERSON.of(user))
     return user
+
+
+@transaction.atomic
+def create_person(
+    *, email: str, password: str | None, name: str = "", verified: bool = False, actor: Actor = SYSTEM
+) -> User:
+    """Create a person; `verified`: it is known that they read the address's mail. Without a password nobody signs in.
+
+    The event is theirs where `actor` is a person without an id: whoever registers has none before.
+    """
+    user = User.objects.create_user(email, password, name=name)
+    keep_address(user=user, verified=verified)
+    record(actor=themselves(actor, user), action=Action.PERSON_CREATED, after=PERSON.of(user))
+    return user
+
+
+def keep_address(*, user: User, verified: bool) -> None:
+    """Make the person's address the only one that signs in and gets mail; a part of changes that are recorded."""
+    email = user.email.lower()
+    EmailAddress.objects.filter(user=user).exclude(email=email).delete()
+    EmailAddress.objects.update_or_create(user=user, email=email, defaults={"primary": True, "verified": verified})
 
 
 @transaction.atomic
@@ -103,7 +137,7 @@ def add_member(
 
     Raises `RankRefused` or `LastOwner`, and then nobody is created.
     """
-    _lock_members(tenant.pk)
+    lock_members(tenant.pk)
     user = User.objects.filter(email__iexact=email).first()
     known = Membership.objects.for_tenant(tenant).filter(user=user).first() if user is not None else None
     if known is not None:
@@ -111,8 +145,9 @@ def add_member(
     is_own = user is not None and _is(actor, user.pk)
     check_role_change(by=rank_at(tenant.pk, actor), now=None, to=role, is_own=is_own, other_owners=0)
     if user is None:
-        user = User.objects.create_user(email, password)
-        record(actor=actor, action=Action.PERSON_CREATED, after=PERSON.of(user))
+        # Who has the machine or the admin site vouches for the address; members prove theirs by an invitation.
+        vouched = rank_at(tenant.pk, actor) == Rank.INSTALLATION
+        user = create_person(email=email, password=password, verified=vouched, actor=actor)
     membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     record(actor=actor, action=Action.MEMBER_ADDED, after=MEMBER.of(membership))
     return membership
@@ -148,7 +183,7 @@ def is_last_owner(membership: Membership) -> bool:
 
 def _member_for(membership: Membership, *, to: Role | None, actor: Actor) -> Membership:
     """The membership as it is stored, if `actor` may change it so; it stays so until this transaction ends."""
-    _lock_members(membership.tenant_id)
+    lock_members(membership.tenant_id)
     stored = Membership.objects.select_related("user", "tenant").filter(pk=membership.pk).first()
     if stored is None:
         raise NotAMember(NotAMember.__doc__)
@@ -160,21 +195,6 @@ def _member_for(membership: Membership, *, to: Role | None, actor: Actor) -> Mem
         other_owners=_owners_beside(stored),
     )
     return stored
-
-
-def _lock_members(tenant_id: UUID) -> None:
-    """Let one at a time change who belongs to a tenant: two owners could otherwise each rely on the other."""
-    Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
-
-
-def rank_at(tenant_id: UUID, actor: Actor) -> Rank:
-    """What the actor may do there now. A key has a say only where it manages."""
-    if actor.kind == ActorKind.KEY:
-        return KEY_RANK if actor.manages == tenant_id else Rank.NOBODY
-    if actor.kind != ActorKind.PERSON:
-        return Rank.INSTALLATION
-    mine = Membership.objects.filter(tenant_id=tenant_id, user_id=int(actor.id), user__is_active=True)
-    return rank_of(mine.values_list("role", flat=True).first())
 
 
 def _is(actor: Actor, user_id: int) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import EnvSettingsSource
 
 from accounts.addresses import parse_networks
+from config.mail import MailServer
 from integrations.destinations import Destinations
 from integrations.secret_server import Place
 from integrations.vault import BadReference, MasterKey, VaultError
@@ -57,6 +59,11 @@ class Environment(BaseSettings):
     """Host names under which console and REST are reached, beside that of `public_url`."""
     public_url: str | None = None
     """How people reach the console, like `https://llm.example.com`. With https, cookies travel over https only."""
+    email_url: SecretStr | None = None
+    """Hands mail over: `smtp://user:password@host:587` (STARTTLS), `smtps://` (TLS), `smtp+plain://`, or `console://`,
+    which prints it. Unset: no mail is sent, and no address has to be verified."""
+    email_from: str = "Customhouse <customhouse@localhost>"
+    """Whom mail comes from."""
     metrics_token: SecretStr | None = None
     """Bearer token of `/metrics`. Unset: only loopback clients may read it."""
     allow_upstreams: Annotated[list[str], NoDecode] = []
@@ -120,6 +127,24 @@ class Environment(BaseSettings):
         except psycopg.ProgrammingError:
             # The driver's own message would repeat the password.
             raise _bad("is not a PostgreSQL connection URL") from None
+        return value
+
+    @field_validator("email_url")
+    @classmethod
+    def check_mail(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            if value is not None:
+                MailServer.parse(value.get_secret_value())
+        except ValueError as error:
+            raise _bad(str(error)) from None
+        return value
+
+    @field_validator("email_from")
+    @classmethod
+    def check_sender(cls, value: str) -> str:
+        _, address = parseaddr(value)
+        if "@" not in address or not value.isprintable():
+            raise _bad("is not an address like `Customhouse <customhouse@example.com>`")
         return value
 
     @field_validator("master_key", "master_key_previous")

@@ -1,4 +1,4 @@
-"""Web routes: console, admin, REST, metrics. The data plane is dispatched before Django, in `config.asgi`."""
+"""Web routes: console, accounts, admin, REST, metrics. The data plane is dispatched before Django, in `config.asgi`."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -14,6 +14,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/openapi.json", docs.openapi, name="openapi"),
     path("api/v1/docs", docs.pages, name="rest-docs"),
+    path("accounts/", include("console.account_urls")),
     path("api/v1/", include("integrations.urls")),
     path("api/v1/", include("enforcement.urls")),
     path("api/v1/audit-events", AuditEventsView.as_view(), name="audit-events"),

@@ -13,7 +13,8 @@ from accounts.audit_events import Action
 from accounts.models import Tenant, User
 from accounts.portraits import Likeness
 from accounts.ranks import check_may_manage
-from accounts.services import rank_at, touch_config
+from accounts.membership import rank_at
+from accounts.services import touch_config
 from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
 from integrations.portraits import GATEWAY_KEY

@@ -11,6 +11,7 @@ from django.db.models import Q
 from accounts.addresses import network_of
 from accounts.ids import uuid7
 from accounts.models import Tenant, User
+from integrations.identity_providers import IdentityProvider as IdentityProvider
 from integrations.kept_answers import KeptAnswer as KeptAnswer
 from integrations.limits import Limit as Limit
 from integrations.providers import PROVIDERS, SANDBOX_ORIGIN, BadBaseUrl, ProviderType, origin_of

@@ -82,6 +82,42 @@ def send(
         session.close()
 
 
+class GuardedSession(requests.Session):
+    """For libraries that ask by `requests`: small answers in time, from allowed places, without redirects.
+
+    Whatever goes wrong is a `requests.RequestException`.
+    """
+
+    def __init__(self, destinations: Destinations) -> None:
+        super().__init__()
+        self.destinations = destinations
+        self.trust_env = False
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        adapter = GuardedAdapter(self.destinations)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
+        options |= {"allow_redirects": False, "stream": True, "timeout": (CONNECT_SECONDS, TOTAL_SECONDS)}
+        watchdog = threading.Timer(TOTAL_SECONDS, adapter.run_out)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            self.destinations.check_url(request.url or "")
+            response = super().send(request, **options)
+            body = _beginning_of(response)
+        except ForbiddenDestination as error:
+            raise requests.exceptions.ConnectionError(str(error)) from None
+        except (OSError, UnicodeError) as error:
+            raise requests.exceptions.ConnectionError("the server cannot be reached") from error
+        finally:
+            watchdog.cancel()
+            adapter.cut()
+        if len(body) >= LARGEST_BODY or adapter.is_late:
+            raise requests.exceptions.ConnectionError("the answer is too large, or comes too slowly")
+        response._content, response._content_consumed = body, True  # type: ignore[attr-defined]
+        return response
+
+
 class GuardedAdapter(HTTPAdapter):
     """Connects only where `Destinations` allows: a name is resolved once, checked, and dialled where it was checked."""
 

@@ -72,4 +72,5 @@ LIMIT = Portrait(
     id="limit_id",
     label=lambda limit: f"{limit.scope} {limit.metric} per {limit.period}",
 )
+IDENTITY_PROVIDER = Portrait("identity_provider", ("issuer", "client_id", "trusts_addresses", "version"))
 MASTER_KEY = Portrait("master_key", ("master_key_id",), owner=None)

@@ -5,21 +5,28 @@ may end anywhere and be begun again: what is done is not done twice. The credent
 Answers that are kept for a day, to be repeated, are wrapped anew in the same way.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from integrations import vault
 from integrations.answers import KEPT_FOR, rewrap_answer, wrapped_otherwise
 from integrations.custody import binding_of
+from integrations.identity_providers import IdentityProvider
 from integrations.models import Credential, KeptAnswer, MasterKeyCanary
+from integrations.single_sign_on import binding_for
 from integrations.vault import Binding, KeyRing, Sealed, VaultError
 
+SealedRow = Credential | IdentityProvider
+SEALED: tuple[type[SealedRow], ...] = (Credential, IdentityProvider)
+"""Every table with secrets under a master key."""
 LOCK = 0x63757372
 BATCH = 500
 LIVING = r"""
@@ -30,7 +37,7 @@ WHERE datname = current_database() AND application_name ~ '^customhouse presence
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A credential, or a canary, that does not open; `problem` says why and holds no secret."""
+    """A secret, or a canary, that does not open; `problem` says why and holds no secret."""
 
     problem: str
     master_key_id: str
@@ -67,8 +74,13 @@ def ignorant_workers(session: psycopg.Connection[object], ring: KeyRing) -> int:
 
 
 def waiting(ring: KeyRing) -> int:
-    """How many credentials another master key than the current one wraps."""
-    return Credential.objects.exclude(master_key_id__in=["", ring.current.id]).count()
+    """How many secrets another master key than the current one wraps."""
+    return sum(_waiting(table, ring).count() for table in SEALED)
+
+
+def sealed_rows() -> int:
+    """How many secrets there are."""
+    return sum(table._default_manager.exclude(ciphertext=None).count() for table in SEALED)
 
 
 def rewrap_answers(*, ring: KeyRing, now: datetime, batch_size: int = BATCH, dry_run: bool = False) -> Iterator[int]:
@@ -100,26 +112,35 @@ def rewrap(*, ring: KeyRing, batch_size: int = BATCH, dry_run: bool = False) -> 
 
     What does not open is left as it is and told. With `dry_run` everything is tried and nothing written.
     """
-    after = 0
+    for table in SEALED:
+        yield from _rewrap(table, ring, batch_size, dry_run)
+
+
+def _rewrap(table: type[Any], ring: KeyRing, batch_size: int, dry_run: bool) -> Iterator[Step]:
+    after: object = None
     while True:
         with transaction.atomic():
-            rows = list(
-                Credential.objects.exclude(master_key_id__in=["", ring.current.id])
-                .filter(pk__gt=after)
-                .select_for_update()
-                .order_by("pk")[:batch_size]
-            )
+            rows = list(_after(_waiting(table, ring), after).select_for_update()[:batch_size])
             changed, findings = _rewrapped(rows, ring)
             if not dry_run:
-                Credential.objects.bulk_update(changed, ["wrapped_key", "master_key_id"])
+                table._default_manager.bulk_update(changed, ["wrapped_key", "master_key_id"])
         if not rows:
             return
         after = rows[-1].pk
         yield Step(len(changed), findings)
 
 
-def _rewrapped(rows: list[Credential], ring: KeyRing) -> tuple[list[Credential], list[Finding]]:
-    changed, findings = [], []
+def _waiting(table: type[SealedRow], ring: KeyRing) -> QuerySet[Any]:
+    return table._default_manager.exclude(master_key_id__in=["", ring.current.id])
+
+
+def _after(rows: QuerySet[Any], last: object) -> QuerySet[Any]:
+    ordered = rows.order_by("pk")
+    return ordered if last is None else ordered.filter(pk__gt=last)
+
+
+def _rewrapped(rows: list[SealedRow], ring: KeyRing) -> tuple[list[SealedRow], list[Finding]]:
+    changed, findings = list[SealedRow](), []
     for row in rows:
         try:
             sealed = vault.rewrap(_sealed(row), binding=_binding(row), ring=ring)
@@ -132,17 +153,18 @@ def _rewrapped(rows: list[Credential], ring: KeyRing) -> tuple[list[Credential],
 
 
 def verify(*, ring: KeyRing, batch_size: int = BATCH) -> Iterator[Step]:
-    """Open every sealed credential and every canary of a known key; yields after each batch."""
+    """Open every secret and every canary of a known key; yields after each batch."""
     found = uses(ring, now=timezone.now())
     yield Step(0, [Finding("The canary does not open.", use.master_key_id) for use in found if _is_damaged(use)])
-    after = 0
-    sealed = Credential.objects.exclude(ciphertext=None).order_by("pk")
-    while rows := list(sealed.filter(pk__gt=after)[:batch_size]):
-        yield Step(len(rows), [finding for row in rows if (finding := _opened(row, ring)) is not None])
-        after = rows[-1].pk
+    for table in SEALED:
+        after: object = None
+        sealed = table._default_manager.exclude(ciphertext=None)
+        while rows := list(_after(sealed, after)[:batch_size]):
+            yield Step(len(rows), [finding for row in rows if (finding := _opened(row, ring)) is not None])
+            after = rows[-1].pk
 
 
-def _opened(row: Credential, ring: KeyRing) -> Finding | None:
+def _opened(row: SealedRow, ring: KeyRing) -> Finding | None:
     try:
         vault.unseal(_sealed(row), binding=_binding(row), master=ring.opening(row.master_key_id))
     except VaultError as error:
@@ -152,46 +174,44 @@ def _opened(row: Credential, ring: KeyRing) -> Finding | None:
 
 def uses(ring: KeyRing, *, now: datetime) -> list[KeyUse]:
     """Every master key that is set, or was ever used here, and what it still wraps."""
-    counted: dict[str, int] = dict(
-        Credential.objects.exclude(ciphertext=None)
-        .values_list("master_key_id")
-        .annotate(count=Count("pk"))
-        .order_by("master_key_id")
-    )
-    answers: dict[str, int] = dict(
-        KeptAnswer.objects.filter(created_at__gt=now - KEPT_FOR)
-        .exclude(ciphertext=None)
-        .values_list("master_key_id")
-        .annotate(count=Count("pk"))
-        .order_by("master_key_id")
-    )
+    counted = Counter[str]()
+    for table in SEALED:
+        counted.update(_counted(table._default_manager.all()))
+    answers = Counter[str](_counted(KeptAnswer.objects.filter(created_at__gt=now - KEPT_FOR)))
     canaries = {row.master_key_id: bytes(row.sealed) for row in MasterKeyCanary.objects.order_by("created_at")}
     known = {key.id: key for key in ring.keys}
     found = []
-    for master_key_id in dict.fromkeys([*known, *canaries, *counted, *answers]):
+    for master_key_id in dict.fromkeys([*known, *canaries, *sorted(counted), *sorted(answers)]):
         key, canary = known.get(master_key_id), canaries.get(master_key_id)
         opens = vault.opens_canary(canary, key) if key is not None and canary is not None else None
         role = "unknown" if key is None else "current" if key is ring.current else "previous"
-        wraps = counted.get(master_key_id, 0), answers.get(master_key_id, 0)
-        found.append(KeyUse(master_key_id, role, *wraps, opens))
+        found.append(KeyUse(master_key_id, role, counted[master_key_id], answers[master_key_id], opens))
     return found
+
+
+def _counted(rows: QuerySet[Any]) -> dict[str, int]:
+    """How many secrets each master key wraps."""
+    sealed = rows.exclude(ciphertext=None).values_list("master_key_id")
+    return dict(sealed.annotate(count=Count("pk")).order_by("master_key_id"))
 
 
 def _is_damaged(use: KeyUse) -> bool:
     return use.canary_opens is False
 
 
-def _binding(row: Credential) -> Binding:
+def _binding(row: SealedRow) -> Binding:
     """What the row was sealed for: its own origin, for older versions may have had another."""
+    if isinstance(row, IdentityProvider):
+        return binding_for(row)
     return binding_of(
         tenant_id=row.tenant_id, integration_id=row.integration_id, origin=row.origin, version=row.version
     )
 
 
-def _sealed(row: Credential) -> Sealed:
+def _sealed(row: SealedRow) -> Sealed:
     return Sealed(bytes(row.ciphertext or b""), bytes(row.wrapped_key or b""), row.master_key_id)
 
 
-def _finding(row: Credential, problem: str) -> Finding:
-    integration = row.integration
-    return Finding(problem, row.master_key_id, row.tenant.slug, integration.name, row.version)
+def _finding(row: SealedRow, problem: str) -> Finding:
+    place = "single sign-on" if isinstance(row, IdentityProvider) else row.integration.name
+    return Finding(problem, row.master_key_id, row.tenant.slug, place, row.version)

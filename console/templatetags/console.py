@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django import template
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -98,6 +99,12 @@ def named(names: Mapping[UUID, str], ident: UUID | None) -> str:
     if ident is None:
         return "none found"
     return names.get(ident, f"{str(ident)[:8]}…")
+
+
+@register.simple_tag
+def mail_is_set_up() -> bool:
+    """Whether this installation can send mail."""
+    return bool(settings.MAIL_IS_SET_UP)
 
 
 @register.simple_tag

@@ -87,7 +87,7 @@ class Command(VerbCommand):
     @verb("verify", "Open every stored key and the canaries; ends with 3 if any does not open.", BATCH)
     def verify(self, options: Options) -> Record:
         opened, findings = 0, list[Finding]()
-        with progress("opened", Credential.objects.exclude(ciphertext=None).count()) as advance:
+        with progress("opened", rotation.sealed_rows()) as advance:
             for step in rotation.verify(ring=key_ring(), batch_size=options.batch_size):
                 opened += step.done
                 findings += step.findings
