@@ -35,6 +35,7 @@ from accounts.services import (
     change_role,
     change_tenant,
     is_last_owner,
+    keep_address,
     remove_member,
     touch_config,
 )
@@ -93,6 +94,12 @@ class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # gen
             # The name of a permission names its content type, too.
             kwargs["queryset"] = Permission.objects.select_related("content_type")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        if "email" in form.changed_data:
+            # The address before must not open the account any more.
+            keep_address(user=form.instance, verified=True)
+        super().save_related(request, form, formsets, change)
 
     @admin.display(description="Password")
     def password_change(self, user: User) -> SafeString:

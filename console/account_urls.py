@@ -15,7 +15,7 @@ from allauth.mfa.webauthn import views as passkeys
 from allauth.socialaccount import views as identities
 from allauth.usersessions import views as sessions
 from django.db import transaction
-from django.urls import path
+from django.urls import path, re_path
 
 from console.sign_in import single_sign_on
 from console.views import invitations, sign_on
@@ -46,8 +46,8 @@ urlpatterns = [
         account.password_reset_from_key_done,
         name="account_reset_password_from_key_done",
     ),
-    path(
-        "password/reset/key/<str:uidb36>-<str:key>/",
+    re_path(
+        r"^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>[^/]+)/$",
         whole(account.password_reset_from_key),
         name="account_reset_password_from_key",
     ),

@@ -60,6 +60,12 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
         if user is not None:
             trace(request, user, Action.PERSON_SIGN_IN_FAILED, reason="wrong password")
 
+    def pre_login(self, request: HttpRequest, user: User, **named: Any) -> HttpResponse | None:
+        # What a provider has said is not kept in the session while a second factor is asked for.
+        (named.get("signal_kwargs") or {}).pop("sociallogin", None)
+        response: HttpResponse | None = super().pre_login(request, user, **named)
+        return response
+
     def post_login(self, request: HttpRequest, user: User, **named: Any) -> HttpResponse:
         # An identity provider proves who somebody is to its tenant, and to nobody else.
         if way_in(request) is None:

@@ -5,10 +5,12 @@ from typing import Any
 
 from allauth.account import signals as account_signals
 from allauth.account.models import EmailAddress
+from allauth.core import context
 from allauth.mfa import signals as factor_signals
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount import signals as identity_signals
 from django.db import transaction
+from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 
 from accounts.actors import Actor
@@ -42,6 +44,8 @@ def connect() -> None:
     """Listen; called once, when Django is ready."""
     for signal, receiver in LISTENERS:
         signal.connect(receiver, dispatch_uid=f"console.sign_in.{receiver.__name__}")
+    post_save.connect(_factor_saved, sender=Authenticator, dispatch_uid="console.sign_in.factor_saved")
+    post_delete.connect(_factor_deleted, sender=Authenticator, dispatch_uid="console.sign_in.factor_deleted")
 
 
 def _signed_in(request: HttpRequest, user: User, **_: Any) -> None:
@@ -86,18 +90,17 @@ def _address_verified(request: HttpRequest, email_address: EmailAddress, **_: An
     trace(request, email_address.user, Action.PERSON_ADDRESS_VERIFIED, reason=email_address.email)
 
 
-def _factor_added(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
-    is_codes = authenticator.type == Authenticator.Type.RECOVERY_CODES
-    action = Action.PERSON_RECOVERY_CODES_MADE if is_codes else Action.PERSON_FACTOR_ADDED
-    trace(request, user, action, reason=authenticator.type)
+def _factor_saved(instance: Authenticator, created: bool, **_: Any) -> None:
+    # allauth announces these only after the transaction, when it is too late for both or neither.
+    if created and context.request is not None:
+        is_codes = instance.type == Authenticator.Type.RECOVERY_CODES
+        action = Action.PERSON_RECOVERY_CODES_MADE if is_codes else Action.PERSON_FACTOR_ADDED
+        trace(context.request, instance.user, action, reason=instance.type)
 
 
-def _factor_removed(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
-    trace(request, user, Action.PERSON_FACTOR_REMOVED, reason=authenticator.type)
-
-
-def _codes_made(request: HttpRequest, user: User, **_: Any) -> None:
-    trace(request, user, Action.PERSON_RECOVERY_CODES_MADE)
+def _factor_deleted(instance: Authenticator, **_: Any) -> None:
+    if context.request is not None:
+        trace(context.request, instance.user, Action.PERSON_FACTOR_REMOVED, reason=instance.type)
 
 
 def _code_wrong(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
@@ -115,9 +118,6 @@ LISTENERS = [
     (account_signals.password_reset, _password_reset),
     (account_signals.email_changed, _address_changed),
     (account_signals.email_confirmed, _address_verified),
-    (factor_signals.authenticator_added, _factor_added),
-    (factor_signals.authenticator_removed, _factor_removed),
-    (factor_signals.authenticator_reset, _codes_made),
     (factor_signals.authentication_failed, _code_wrong),
     (identity_signals.social_account_added, _identity_linked),
 ]

@@ -1,6 +1,10 @@
 """`tenant` and `member`."""
 
+from urllib.parse import urlsplit
+
 import pytest
+from allauth.mfa.models import Authenticator
+from django.test import Client
 
 from accounts.calendars import Calendar
 from accounts.commands import CommandFailed
@@ -100,6 +104,33 @@ def test_adding_a_member_again_changes_the_role() -> None:
     person = bob()
     assert ask("member", "add", "--tenant", "acme", "--email", person.email, "--role", "admin")["role"] == "admin"
     assert Membership.objects.filter(user=person).count() == 1
+
+
+def test_an_invitation_is_a_link_that_opens_once(client: Client) -> None:
+    acme()
+    link = ask("member", "invite", "--tenant", "acme", "--email", "dora@acme.example", "--role", "admin")["link"]
+    assert link.startswith("http://localhost:8000/accounts/invitation/")
+    client.get(urlsplit(link).path)
+    client.post("/accounts/invitation/", {"password": "a-long-secret-1"})
+    assert Membership.objects.get(user__email="dora@acme.example").role == "admin"
+    with pytest.raises(CommandFailed) as failed:
+        ask("member", "invite", "--tenant", "acme", "--email", "dora@acme.example")
+    assert failed.value.code == "already_member"
+
+
+def test_a_password_link_lets_somebody_back_in(client: Client) -> None:
+    link = urlsplit(ask("member", "password-link", "--email", bob().email.upper())["link"]).path
+    form = client.get(link)["Location"]
+    client.post(form, {"password1": "a-long-secret-1", "password2": "a-long-secret-1"})
+    assert bob().check_password("a-long-secret-1")
+    with pytest.raises(CommandFailed, match="Nobody who may sign in"):
+        ask("member", "password-link", "--email", "nobody@acme.example")
+
+
+def test_lost_factors_are_removed() -> None:
+    Authenticator.objects.create(user=bob(), type="totp", data={"secret": "sealed"})
+    assert ask("member", "reset-factors", "--email", bob().email)["removed"] == 1
+    assert ask("member", "reset-factors", "--email", bob().email)["removed"] == 0
 
 
 def test_a_bad_address_is_refused() -> None:

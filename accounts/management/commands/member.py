@@ -1,7 +1,10 @@
-"""People of a customer: add, list, role, remove."""
+"""People of a customer: add, invite, list, role, remove; and ways back in for who cannot get in."""
 
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.validators import validate_email
+from django.urls import reverse
+from django.utils import timezone
 
 from accounts.commands import (
     CONFIRM,
@@ -17,7 +20,9 @@ from accounts.commands import (
     tenant_named,
     verb,
 )
+from accounts.invitation_services import AlreadyMember, invite
 from accounts.models import Membership, Role, User
+from accounts.people import password_link, reset_factors
 from accounts.printing import Record
 from accounts.ranks import LastOwner, RankRefused
 from accounts.services import NotAMember, add_member, change_role, remove_member
@@ -26,8 +31,8 @@ EMAIL = argument("--email", required=True)
 
 
 class Command(VerbCommand):
-    help = "People of a customer: add, list, role, remove."
-    expected = (RankRefused, LastOwner, NotAMember)
+    help = "People of a customer: add, invite, list, role, remove, password-link, reset-factors."
+    expected = (RankRefused, LastOwner, NotAMember, AlreadyMember)
 
     @verb(
         "add",
@@ -55,6 +60,39 @@ class Command(VerbCommand):
         if not known and not password:
             self.note("Without a password this person cannot sign in: set one with `changepassword`.")
         return record_of(membership)
+
+    @verb(
+        "invite",
+        "Print a link by which whoever it is for joins, with a password of their own; it opens for a week.",
+        FOR_TENANT,
+        EMAIL,
+        argument("--role", choices=Role.values, default=Role.VIEWER.value),
+    )
+    def invite(self, options: Options) -> Record:
+        validate_email(options.email)
+        made, token = invite(
+            tenant=tenant_named(options.tenant),
+            email=options.email,
+            role=Role(options.role),
+            now=timezone.now(),
+            actor=self.actor,
+        )
+        link = public(reverse("invitation_link", kwargs={"token": token}))
+        return {"email": made.email, "role": made.role, "expires_at": made.expires_at, "link": link}
+
+    @verb(
+        "password-link",
+        "Print a link by which a person sets a new password, once and within a day.",
+        EMAIL,
+    )
+    def password_link(self, options: Options) -> Record:
+        user = person_named(options)
+        return {"email": user.email, "link": public(password_link(user=user, actor=self.actor))}
+
+    @verb("reset-factors", "Remove the second factors of a person who has lost them.", EMAIL)
+    def reset_factors(self, options: Options) -> Record:
+        user = person_named(options)
+        return {"email": user.email, "removed": reset_factors(user=user, actor=self.actor)}
 
     @verb("list", "List a customer's people.", FOR_TENANT)
     def listing(self, options: Options) -> list[Record]:
@@ -93,6 +131,20 @@ def member_named(options: Options) -> Membership:
     if found is None:
         raise CommandFailed(f"{options.email} has no role at `{options.tenant}`.", code="not_found")
     return found
+
+
+def person_named(options: Options) -> User:
+    """The person with that address. Raises `CommandFailed`."""
+    found = User.objects.filter(email__iexact=options.email, is_active=True).first()
+    if found is None:
+        raise CommandFailed(f"Nobody who may sign in has the address {options.email}.", code="not_found")
+    return found
+
+
+def public(path: str) -> str:
+    """The page's address as people reach it."""
+    environment = settings.ENVIRONMENT
+    return f"{environment.public_url or f'http://localhost:{environment.port}'}{path}"
 
 
 def record_of(membership: Membership) -> Record:
