@@ -12,8 +12,9 @@ from accounts.models import AuditEvent, User
 from accounts.people import clean_up_unproven
 from accounts.services import add_member, create_person, require_second_factor
 from console.sign_in.factors import FactorAdapter
+from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice, bob, globex
-from tests.sign_in.door import actions, code_of, entered, is_in, mail_set_up, sign_in, step_up, with_totp
+from tests.sign_in.door import actions, code_of, is_in, mail_set_up, sign_in, step_up, with_totp
 from tests.sign_in.passkeys import Passkey
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +47,7 @@ def halfway(user: User) -> Client:
 
 
 def test_an_app_is_asked_for_after_the_password() -> None:
-    secret = with_totp(entered(alice()))
+    secret = with_totp(signed_in(alice()))
     client = halfway(alice())
     assert client.get("/").status_code == 302
     assert "Incorrect code" in client.post(CODE, {"code": "000000"}).content.decode()
@@ -55,7 +56,7 @@ def test_an_app_is_asked_for_after_the_password() -> None:
 
 
 def test_a_code_is_good_once() -> None:
-    secret = with_totp(entered(alice()))
+    secret = with_totp(signed_in(alice()))
     code = code_of(secret)
     halfway(alice()).post(CODE, {"code": code})
     second = halfway(alice())
@@ -64,7 +65,7 @@ def test_a_code_is_good_once() -> None:
 
 
 def test_wrong_codes_have_an_end_and_so_has_the_wait_for_them() -> None:
-    secret = with_totp(entered(alice()))
+    secret = with_totp(signed_in(alice()))
     client = halfway(alice())
     for _ in range(5):
         client.post(CODE, {"code": "000000"})
@@ -76,7 +77,7 @@ def test_wrong_codes_have_an_end_and_so_has_the_wait_for_them() -> None:
 
 
 def test_setting_up_a_factor_asks_again_who_one_is() -> None:
-    client = entered(alice())
+    client = signed_in(alice())
     answer = client.get(f"{FACTORS}totp/activate/")
     assert answer["Location"].startswith("/accounts/reauthenticate/?next=")
     assert client.post(f"{FACTORS}totp/activate/", {"code": "123456"})["Location"].startswith("/accounts/reauth")
@@ -84,7 +85,7 @@ def test_setting_up_a_factor_asks_again_who_one_is() -> None:
 
 
 def test_removing_a_factor_asks_again_and_is_written_down() -> None:
-    client = entered(alice())
+    client = signed_in(alice())
     with_totp(client)
     fresh = client.session
     fresh["account_authentication_methods"] = [
@@ -100,7 +101,7 @@ def test_removing_a_factor_asks_again_and_is_written_down() -> None:
 
 
 def test_seeds_are_not_in_the_clear_anywhere() -> None:
-    secret = with_totp(entered(alice()))
+    secret = with_totp(signed_in(alice()))
     kept = str(list(Authenticator.objects.values())) + str(list(AuditEvent.objects.values()))
     assert secret not in kept
     assert "person.factor_added" in actions(of=alice())
@@ -117,7 +118,7 @@ def test_codes_of_another_installation_fit_nothing_rather_than_what_everybody_ca
 
 
 def test_a_recovery_code_lets_in_once() -> None:
-    client = entered(alice())
+    client = signed_in(alice())
     with_totp(client)
     step_up(client)
     codes = client.get(f"{FACTORS}codes/").context["unused_codes"]
@@ -134,7 +135,7 @@ def test_a_recovery_code_lets_in_once() -> None:
 
 
 def test_new_recovery_codes_end_the_old_ones() -> None:
-    client = entered(alice())
+    client = signed_in(alice())
     with_totp(client)
     step_up(client)
     old = client.get(f"{FACTORS}codes/").context["unused_codes"]
@@ -145,17 +146,17 @@ def test_new_recovery_codes_end_the_old_ones() -> None:
 
 def test_a_passkey_alone_lets_in_and_is_both_factors() -> None:
     passkey, client = Passkey(), Client()
-    assert with_passkey(entered(alice()), passkey).status_code == 302
+    assert with_passkey(signed_in(alice()), passkey).status_code == 302
     options = client.get(WITH_PASSKEY, HTTP_ACCEPT="application/json").json()["request_options"]
     assert client.post(WITH_PASSKEY, {"credential": passkey.prove(options)}).status_code == 302
     assert is_in(client)
-    signed_in = AuditEvent.objects.filter(action="person.signed_in").order_by("-pk")[0]
-    assert (signed_in.object_label, signed_in.reason) == (alice().email, "mfa")
+    came = AuditEvent.objects.filter(action="person.signed_in").order_by("-pk")[0]
+    assert (came.object_label, came.reason) == (alice().email, "mfa")
 
 
 def test_a_passkey_is_the_second_factor_after_a_password() -> None:
     passkey = Passkey()
-    with_passkey(entered(alice()), passkey, passwordless=False)
+    with_passkey(signed_in(alice()), passkey, passwordless=False)
     client = halfway(alice())
     options = data_in(client.get(CODE))["request_options"]
     client.post(CODE, {"credential": passkey.prove(options)})
@@ -164,7 +165,7 @@ def test_a_passkey_is_the_second_factor_after_a_password() -> None:
 
 def test_a_passkey_that_does_not_ask_who_holds_it_is_no_way_in_by_itself() -> None:
     passkey, client = Passkey(verifies=False), Client()
-    with_passkey(entered(alice()), passkey, passwordless=False)
+    with_passkey(signed_in(alice()), passkey, passwordless=False)
     options = client.get(WITH_PASSKEY, HTTP_ACCEPT="application/json").json()["request_options"]
     client.post(WITH_PASSKEY, {"credential": passkey.prove(options)})
     assert not is_in(client)
@@ -173,7 +174,7 @@ def test_a_passkey_that_does_not_ask_who_holds_it_is_no_way_in_by_itself() -> No
 @pytest.mark.parametrize("trick", ["another key", "another site", "an old challenge", "somebody else"])
 def test_a_passkey_is_bound_to_key_site_challenge_and_person(trick: str) -> None:
     passkey, client = Passkey(), Client()
-    with_passkey(entered(alice()), passkey)
+    with_passkey(signed_in(alice()), passkey)
     options = client.get(WITH_PASSKEY, HTTP_ACCEPT="application/json").json()["request_options"]
     if trick == "another key":
         passkey.key = Passkey().key
@@ -188,12 +189,12 @@ def test_a_passkey_is_bound_to_key_site_challenge_and_person(trick: str) -> None
 
 
 def test_a_passkey_is_renamed_and_removed() -> None:
-    client = entered(alice())
+    client = signed_in(alice())
     with_passkey(client, Passkey())
     row = Authenticator.objects.get(type="webauthn")
     client.post(f"{FACTORS}passkeys/{row.pk}/edit/", {"name": "Phone"})
     assert "Phone" in client.get(f"{FACTORS}passkeys/").content.decode()
-    other = entered(bob())
+    other = signed_in(bob())
     step_up(other)
     assert other.post(f"{FACTORS}passkeys/{row.pk}/remove/").status_code == 404
     client.post(f"{FACTORS}passkeys/{row.pk}/remove/")
@@ -202,7 +203,7 @@ def test_a_passkey_is_renamed_and_removed() -> None:
 
 def test_a_tenant_that_asks_for_it_shows_nothing_to_who_has_none() -> None:
     require_second_factor(tenant=acme(), required=True)
-    client = entered(alice())
+    client = signed_in(alice())
     for page in ("/", "/cus/activity", "/members", "/sign-on", f"/?tenant={acme().pk}"):
         assert client.get(page)["Location"] == FACTORS
     assert "asks its members for a second factor" in client.get(FACTORS).content.decode()
@@ -212,7 +213,7 @@ def test_a_tenant_that_asks_for_it_shows_nothing_to_who_has_none() -> None:
 
 def test_recovery_codes_alone_are_no_second_factor() -> None:
     require_second_factor(tenant=acme(), required=True)
-    client = entered(alice())
+    client = signed_in(alice())
     Authenticator.objects.create(user=alice(), type="recovery_codes", data={"seed": "x", "used_mask": 0})
     assert client.get("/").status_code == 302
 
@@ -220,17 +221,17 @@ def test_recovery_codes_alone_are_no_second_factor() -> None:
 def test_what_one_tenant_asks_for_is_not_asked_for_at_another() -> None:
     add_member(tenant=globex(), email=alice().email, role=alice().memberships.get().role)  # type: ignore[arg-type]
     require_second_factor(tenant=acme(), required=True)
-    client = entered(alice())
+    client = signed_in(alice())
     assert client.get(f"/?tenant={globex().pk}").status_code == 200
     assert client.get(f"/?tenant={acme().pk}").status_code == 302
 
 
 def test_only_owners_say_what_members_sign_in_with_and_say_again_who_they_are() -> None:
     asked = {"required": "yes"}
-    viewer = entered(bob())
+    viewer = signed_in(bob())
     step_up(viewer)
     assert viewer.post("/sign-on/second-factor", asked).status_code == 403
-    owner = entered(alice())
+    owner = signed_in(alice())
     assert owner.post("/sign-on/second-factor", asked)["Location"].startswith("/accounts/reauthenticate/")
     assert not acme().requires_second_factor
     step_up(owner)
@@ -241,7 +242,7 @@ def test_only_owners_say_what_members_sign_in_with_and_say_again_who_they_are() 
 
 
 def test_with_mail_an_unproven_address_gets_no_factor() -> None:
-    client = entered(create_person(email="eve@acme.example", password=PASSWORD))
+    client = signed_in(create_person(email="eve@acme.example", password=PASSWORD))
     with mail_set_up():
         step_up(client)
         assert client.get(f"{FACTORS}totp/activate/")["Location"] == FACTORS
@@ -250,7 +251,7 @@ def test_with_mail_an_unproven_address_gets_no_factor() -> None:
 def test_who_made_an_account_in_anothers_name_has_nothing_left_when_the_owner_comes() -> None:
     eve = create_person(email="eve@acme.example", password=PASSWORD)
     passkey, client = Passkey(), Client()
-    with_passkey(entered(eve), passkey)
+    with_passkey(signed_in(eve), passkey)
     clean_up_unproven(user=eve)
     options = client.get(WITH_PASSKEY, HTTP_ACCEPT="application/json").json()["request_options"]
     client.post(WITH_PASSKEY, {"credential": passkey.prove(options)})

@@ -22,8 +22,9 @@ from accounts.invitation_services import (
 from accounts.models import AuditEvent, Invitation, Membership, Role, User
 from accounts.ranks import RankRefused
 from accounts.services import add_member, change_role
+from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice, bob, charlie, globex
-from tests.sign_in.door import entered, is_in, link_in, mail_set_up
+from tests.sign_in.door import is_in, link_in, mail_set_up
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -52,7 +53,7 @@ def role_of(email: str) -> str | None:
 
 def test_somebody_new_comes_by_the_link_that_was_mailed() -> None:
     with mail_set_up() as sent:
-        owner = entered(alice())
+        owner = signed_in(alice())
         assert owner.post("/members/invite", {"email": EVE, "role": "developer"})["Location"] == "/members"
         (message,) = sent
         client = Client()
@@ -67,9 +68,9 @@ def test_somebody_new_comes_by_the_link_that_was_mailed() -> None:
 
 
 def test_without_mail_the_link_is_shown_once_and_proves_nothing_of_the_address() -> None:
-    page = entered(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
+    page = signed_in(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
     path = link_in(page.context["link"])
-    assert path not in entered(alice()).get("/members").content.decode()
+    assert path not in signed_in(alice()).get("/members").content.decode()
     client = Client()
     client.get(path)
     client.post(JOIN, {"password": PASSWORD})
@@ -107,7 +108,7 @@ def test_a_link_does_not_set_the_password_of_somebody_known() -> None:
 
 def test_an_invitation_is_for_its_address_alone() -> None:
     _, token = invited()
-    other = entered(charlie())
+    other = signed_in(charlie())
     other.get(f"{JOIN}{token}/")
     assert other.get(JOIN).status_code == 403
     assert other.post(JOIN).status_code == 403
@@ -190,7 +191,7 @@ def test_joining_is_written_down_with_who_came() -> None:
 def test_a_mail_server_that_does_not_answer_leaves_no_invitation(monkeypatch: pytest.MonkeyPatch) -> None:
     with mail_set_up():
         monkeypatch.setattr("console.sign_in.invitations.send_mail", refuse)
-        page = entered(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
+        page = signed_in(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
     assert page.status_code == 502
     assert "does not take the invitation" in page.content.decode()
     assert not Invitation.objects.pending().exists()
@@ -201,7 +202,7 @@ def refuse(*_: object) -> None:
 
 
 def test_the_page_of_members_is_for_admins_and_owners_of_the_tenant() -> None:
-    owner, viewer = entered(alice()), entered(bob())
+    owner, viewer = signed_in(alice()), signed_in(bob())
     page = owner.get("/members").content.decode()
     assert bob().email in page
     assert viewer.get("/members").status_code == 403
@@ -211,10 +212,10 @@ def test_the_page_of_members_is_for_admins_and_owners_of_the_tenant() -> None:
 
 
 def test_roles_are_changed_within_ranks() -> None:
-    owner = entered(alice())
+    owner = signed_in(alice())
     owner.post(f"/members/{bob().pk}/role", {"role": "admin"})
     assert role_of(bob().email) == "admin"
-    admin = entered(bob())
+    admin = signed_in(bob())
     admin.post(f"/members/{bob().pk}/role", {"role": "owner"})
     admin.post(f"/members/{alice().pk}/role", {"role": "viewer"})
     owner.post(f"/members/{alice().pk}/role", {"role": "viewer"})
@@ -224,21 +225,21 @@ def test_roles_are_changed_within_ranks() -> None:
 
 
 def test_removing_asks_again_who_one_is_and_shows_what_goes() -> None:
-    owner = entered(alice())
+    owner = signed_in(alice())
     path = f"/members/{bob().pk}/remove"
     assert owner.post(path)["Location"].startswith("/accounts/reauthenticate/?next=")
     assert role_of(bob().email) == "viewer"
     answer = owner.post("/accounts/reauthenticate/", {"password": PASSWORD, "next": path})
     assert answer["Location"] == "/members"
     assert role_of(bob().email) is None
-    assert entered(bob()).get("/").status_code == 403
+    assert signed_in(bob()).get("/").status_code == 403
     assert "Remove alice@acme.example?" in owner.get(f"/members/{alice().pk}/remove").content.decode()
     owner.post(f"/members/{alice().pk}/remove")
     assert role_of(alice().email) == "owner"
 
 
 def test_a_viewer_removes_nobody_else_and_may_leave() -> None:
-    viewer = entered(bob())
+    viewer = signed_in(bob())
     viewer.post("/accounts/reauthenticate/", {"password": PASSWORD})
     assert viewer.post(f"/members/{alice().pk}/remove").status_code == 404
     viewer.post(f"/members/{bob().pk}/remove")
@@ -248,8 +249,8 @@ def test_a_viewer_removes_nobody_else_and_may_leave() -> None:
 def test_invitations_are_revoked_on_the_page_by_those_of_the_tenant() -> None:
     invitation, _ = invited()
     path = f"/members/invitations/{invitation.pk}/revoke"
-    assert entered(charlie()).post(path).status_code == 404
-    entered(bob()).post(path)
+    assert signed_in(charlie()).post(path).status_code == 404
+    signed_in(bob()).post(path)
     assert Invitation.objects.pending().exists()
-    entered(alice()).post(path)
+    signed_in(alice()).post(path)
     assert not Invitation.objects.pending().exists()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from accounts.models import Invitation, Membership, Role, User
 from accounts.ranks import rank_of
 from accounts.services import add_member
+from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice
-from tests.sign_in.door import entered, link_in, step_up
+from tests.sign_in.door import link_in, step_up
 
 PEOPLE = ["alice", "bob", "dora", "eve"]
 STEP = st.tuples(
@@ -87,7 +88,7 @@ def roles() -> dict[str, str]:
 
 
 @pytest.mark.django_db
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=4, max_size=14))
 def test_no_sequence_of_requests_lifts_anybody_above_the_giver_or_loses_the_last_owner(
     db: None, steps: list[tuple[str, str, str, str]]
@@ -102,7 +103,7 @@ def test_no_sequence_of_requests_lifts_anybody_above_the_giver_or_loses_the_last
 @pytest.mark.django_db(transaction=True)
 def test_two_owners_who_remove_each_other_at_once_leave_one() -> None:
     other = add_member(tenant=acme(), email="dora@acme.example", role=Role.OWNER, password=PASSWORD).user
-    pairs = [(entered(alice()), other.pk), (entered(other), alice().pk)]
+    pairs = [(signed_in(alice()), other.pk), (signed_in(other), alice().pk)]
     for browser, _ in pairs:
         step_up(browser)
     together = threading.Barrier(2)

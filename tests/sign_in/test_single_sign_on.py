@@ -20,8 +20,9 @@ from integrations.models import IdentityProvider as Kept
 from integrations.services import CredentialRequired
 from integrations.single_sign_on import remove_identity_provider, secret_of, set_identity_provider
 from integrations.vault import CredentialDoesNotOpen, KeyRing, MasterKey
+from tests.console.browser import signed_in
 from tests.people import acme, alice, bob, charlie, globex, operator
-from tests.sign_in.door import code_of, entered, is_in, step_up, with_totp
+from tests.sign_in.door import code_of, is_in, step_up, with_totp
 from tests.sign_in.identity_provider import CLIENT_ID, IdentityProvider
 from tests.sinks import Sinks
 
@@ -154,7 +155,7 @@ def test_such_a_session_accepts_no_invitation_elsewhere(provider: IdentityProvid
 
 
 def test_a_second_factor_here_is_asked_for_all_the_same(provider: IdentityProvider) -> None:
-    secret = with_totp(entered(bob()))
+    secret = with_totp(signed_in(bob()))
     client, answer = come(provider)
     assert answer["Location"] == "/accounts/factors/authenticate/"
     assert not is_in(client)
@@ -216,7 +217,7 @@ def test_a_code_is_good_in_the_browser_that_asked_for_it_alone(provider: Identit
 
 
 def test_signing_in_takes_more_than_a_link_and_links_nobody_else(provider: IdentityProvider) -> None:
-    client = entered(charlie())
+    client = signed_in(charlie())
     path = f"/accounts/sso/{acme().pk.hex}/login/"
     code, state = provider.code_for(client.post(f"{path}?process=connect")["Location"])
     assert client.get(f"{path}callback/", {"code": code, "state": state}).status_code == 403
@@ -297,7 +298,10 @@ def test_only_owners_set_it_up_and_say_again_who_they_are(provider: IdentityProv
     admin = add_member(tenant=acme(), email="dora@acme.example", role=Role.ADMIN).user
     with pytest.raises(RankRefused):
         set_up(provider, acme(), actor=Actor.person(user_id=admin.pk, email=admin.email, address=""))
-    owner, form = entered(alice()), {"issuer": provider.issuer, "client_id": "new", "secret": "another-secret-of-ours"}
+    owner, form = (
+        signed_in(alice()),
+        {"issuer": provider.issuer, "client_id": "new", "secret": "another-secret-of-ours"},
+    )
     assert owner.post("/sign-on/provider", form)["Location"].startswith("/accounts/reauthenticate/")
     assert "another-secret-of-ours" not in str(dict(owner.session))
     step_up(owner)
@@ -307,7 +311,7 @@ def test_only_owners_set_it_up_and_say_again_who_they_are(provider: IdentityProv
     assert secret_of(Kept.objects.get()) == "another-secret-of-ours"
     refused = owner.post("/sign-on/provider", form | {"issuer": "http://10.0.0.1", "secret": ""})
     assert refused.status_code == 400
-    viewer = entered(bob())
+    viewer = signed_in(bob())
     step_up(viewer)
     for path in ("/sign-on", "/sign-on/provider", "/sign-on/provider/remove"):
         assert viewer.get(path).status_code == 403

@@ -58,7 +58,7 @@ class Command(VerbCommand):
             tenant=tenant, email=options.email, role=Role(options.role), password=password, actor=self.actor
         )
         if not known and not password:
-            self.note("Without a password this person cannot sign in: set one with `changepassword`.")
+            self.note("Without a password this person cannot sign in: `member password-link` makes a link to set one.")
         return record_of(membership)
 
     @verb(
