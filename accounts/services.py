@@ -123,7 +123,7 @@ class IsAMember(Exception):
 @transaction.atomic
 def add_new_member(*, tenant: Tenant, email: str, role: Role, actor: Actor = SYSTEM) -> Membership:
     """The same as `add_member`, but raises `IsAMember` where that would change a role."""
-    _lock_members(tenant.pk)
+    lock_members(tenant.pk)
     if Membership.objects.for_tenant(tenant).filter(user__email__iexact=email).exists():
         raise IsAMember(IsAMember.__doc__)
     return add_member(tenant=tenant, email=email, role=role, actor=actor)

@@ -10,10 +10,10 @@ from django.db import transaction
 from accounts.actors import SYSTEM, Actor
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.membership import rank_at
 from accounts.models import Tenant, User
 from accounts.portraits import Likeness
 from accounts.ranks import check_may_manage
-from accounts.membership import rank_at
 from accounts.services import touch_config
 from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
