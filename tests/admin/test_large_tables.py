@@ -52,7 +52,7 @@ def test_an_id_leads_to_its_rows_by_the_tenant_that_it_belongs_to(client: Client
         found = listed(client, q=str(integration.pk))
     assert [row.pk for row in found.result_list] == [mine.pk]
     (query,) = [q["sql"] for q in captured if "ORDER BY" in q["sql"] and "cus_llm_usage" in q["sql"]]
-    assert f"\"tenant_id\" = '{people.acme().pk}'" in query
+    assert f"\"tenant_id\" = '{people.acme().pk.hex}'" in query
     assert 'ORDER BY "cus_llm_usage"."created_at" DESC' in query
     for term, expected in {
         str(other.call_id): [other.pk], "globex": [other.pk], str(people.acme().pk): [mine.pk], str(uuid7()): [],
