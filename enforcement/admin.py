@@ -38,7 +38,6 @@ class ReservationAdmin(EvidenceAdmin):
 
     list_display = ("call_id", "tenant_id", "worker_id", "bound_cost_nanos", "created_at", "expires_at")
     search_fields = ("call_id", "tenant_id")
-    ordering = ("-created_at",)
     actions = ("charge",)
 
     def has_release_permission(self, request: HttpRequest) -> bool:

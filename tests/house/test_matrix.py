@@ -26,7 +26,7 @@ from tests.house.matrix_declared import DECLARED, FOR_EVERYBODY, OWN_THINGS
 from tests.house.matrix_routes import Route, routes
 from tests.house.matrix_world import ACTORS, BODIES, Asker, World, build
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.long]
 ADDRESS = "203.0.113.9"
 REST = "/api/"
 IN_COOKIES = "django.contrib.sessions.backends.signed_cookies"
