@@ -1,7 +1,14 @@
 """An operator without a second factor gets no further than to where one is set up."""
 
+from urllib.parse import urlsplit
+
 import pytest
+from django.apps import apps
+from django.conf import settings
+from django.shortcuts import resolve_url
 from django.test import Client
+from django.urls import reverse
+from django.utils.module_loading import import_string
 
 from accounts.models import AuditEvent
 from config import operator_mfa
@@ -47,3 +54,20 @@ def test_an_own_new_password_leaves_a_trace() -> None:
     assert client.post("/admin/password_change/", new).status_code == 302
     event = AuditEvent.objects.latest("pk")
     assert (event.action, event.actor_label) == ("person.password_changed", "operator@example.com")
+
+
+@pytest.mark.skipif(not apps.is_installed(operator_mfa.PROVIDER), reason="second factors are not installed")
+def test_the_way_of_an_operator_leads_by_the_one_login_and_where_a_factor_is_set_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = settings.ENVIRONMENT.model_copy(update={"operator_mfa": True})
+    monkeypatch.setattr(settings, "ENVIRONMENT", changed)
+    client = Client()
+    sent = client.get("/admin/login/?next=/admin/")
+    assert (sent.status_code, urlsplit(sent["Location"]).path) == (302, resolve_url(settings.LOGIN_URL))
+    client.force_login(people.operator())
+    led = client.get("/admin/", follow=True)
+    assert led.redirect_chain[-1][0].startswith(reverse(operator_mfa.SET_UP_URL))
+    factors = import_string(f"{operator_mfa.PROVIDER}.models.Authenticator")
+    factors.objects.create(user=people.operator(), type="totp", data={"secret": "only for tests"})
+    assert client.get("/admin/").status_code == 200
