@@ -2,14 +2,13 @@
 
 from typing import Any, cast
 
-from django.apps import apps
+from allauth.account.decorators import secure_admin_login
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.utils.module_loading import import_string
 
 from accounts.admin_bases import operator_of
 from accounts.audit import record
@@ -38,11 +37,8 @@ class OperatorSite(AdminSite):
         if super().has_permission(request) and lacks_factor(request):
             messages.warning(request, "Operators need a second factor: set one up, and then come back.")
             return redirect(operator_mfa.SET_UP_URL)
-        if apps.is_installed("allauth.account"):
-            secure = import_string("allauth.account.decorators.secure_admin_login")
-            answer: HttpResponse = secure(super().login)(request, extra_context)
-            return answer
-        return super().login(request, extra_context)
+        answer: HttpResponse = secure_admin_login(super().login)(request, extra_context)
+        return answer
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         user = cast("User", request.user)

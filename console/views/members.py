@@ -75,6 +75,7 @@ def invite_somebody(request: DeskRequest) -> HttpResponse:
 @require_POST
 @for_tenant
 def revoke(request: DeskRequest, invitation_id: UUID) -> HttpResponse:
+    _managers_only(request)
     invitation = Invitation.objects.for_tenant(request.desk.tenant.pk).filter(pk=invitation_id).first()
     if invitation is None:
         raise Http404("No such invitation.")
@@ -88,6 +89,7 @@ def revoke(request: DeskRequest, invitation_id: UUID) -> HttpResponse:
 @require_POST
 @for_tenant
 def set_role(request: DeskRequest, user_id: int) -> HttpResponse:
+    _managers_only(request)
     member = _member(request, user_id)
     role = request.POST.get("role", "")
     if role not in Role.values:

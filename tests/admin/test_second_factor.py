@@ -1,46 +1,47 @@
 """An operator without a second factor gets no further than to where one is set up."""
 
-from urllib.parse import urlsplit
-
 import pytest
-from django.apps import apps
-from django.conf import settings
-from django.shortcuts import resolve_url
 from django.test import Client
-from django.urls import reverse
-from django.utils.module_loading import import_string
+from pytest_django import Settings
 
 from accounts.models import AuditEvent
-from config import operator_mfa
 from tests import people
+from tests.sign_in.door import code_of, entered, is_in, with_totp
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def required(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_mfa, "is_required", lambda: True)
+def required(settings: Settings) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"operator_mfa": True})
 
 
-def test_without_one_no_page_opens(required: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_mfa, "has_factor", lambda user: False)
-    monkeypatch.setattr(operator_mfa, "SET_UP_URL", "console:overview")
-    client = Client()
-    client.force_login(people.operator())
+def test_without_one_no_page_opens(required: None) -> None:
+    client = entered(people.operator())
     for page in ("/admin/", "/admin/accounts/tenant/", "/admin/accounts/tenant/add/"):
         answer = client.get(page)
         assert (answer.status_code, answer["Location"]) == (302, f"/admin/login/?next={page}")
     answer = client.get("/admin/login/?next=/admin/")
-    assert (answer.status_code, answer["Location"]) == (302, "/")
+    assert (answer.status_code, answer["Location"]) == (302, "/accounts/factors/")
 
 
-def test_with_one_the_site_opens_and_members_stay_out(required: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_mfa, "has_factor", lambda user: True)
+def test_with_one_the_site_opens_and_asks_for_it_at_the_door(required: None) -> None:
+    operator = people.operator()
+    secret = with_totp(entered(operator))
     client = Client()
-    client.force_login(people.operator())
+    at_the_door = client.get("/admin/", follow=True)
+    assert at_the_door.redirect_chain[-1][0].startswith("/accounts/login/")
+    form = {"login": operator.email, "password": people.PASSWORD, "next": "/admin/"}
+    answer = client.post("/accounts/login/", form)
+    assert answer["Location"].startswith("/accounts/factors/authenticate/")
+    assert client.get("/admin/").status_code == 302, "the password alone opens nothing"
+    assert not is_in(client)
+    assert client.post(answer["Location"], {"code": code_of(secret)})["Location"] == "/admin/"
     assert client.get("/admin/").status_code == 200
-    client.force_login(people.alice())
-    assert client.get("/admin/").status_code == 302
+
+
+def test_members_stay_out(required: None) -> None:
+    assert entered(people.alice()).get("/admin/").status_code == 302
 
 
 def test_an_own_new_password_leaves_a_trace() -> None:
@@ -54,20 +55,3 @@ def test_an_own_new_password_leaves_a_trace() -> None:
     assert client.post("/admin/password_change/", new).status_code == 302
     event = AuditEvent.objects.latest("pk")
     assert (event.action, event.actor_label) == ("person.password_changed", "operator@example.com")
-
-
-@pytest.mark.skipif(not apps.is_installed(operator_mfa.PROVIDER), reason="second factors are not installed")
-def test_the_way_of_an_operator_leads_by_the_one_login_and_where_a_factor_is_set_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    changed = settings.ENVIRONMENT.model_copy(update={"operator_mfa": True})
-    monkeypatch.setattr(settings, "ENVIRONMENT", changed)
-    client = Client()
-    sent = client.get("/admin/login/?next=/admin/")
-    assert (sent.status_code, urlsplit(sent["Location"]).path) == (302, resolve_url(settings.LOGIN_URL))
-    client.force_login(people.operator())
-    led = client.get("/admin/", follow=True)
-    assert led.redirect_chain[-1][0].startswith(reverse(operator_mfa.SET_UP_URL))
-    factors = import_string(f"{operator_mfa.PROVIDER}.models.Authenticator")
-    factors.objects.create(user=people.operator(), type="totp", data={"secret": "only for tests"})
-    assert client.get("/admin/").status_code == 200

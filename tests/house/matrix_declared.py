@@ -5,10 +5,18 @@ status of the answer, or `login` where somebody is sent to sign in. A 400 says t
 The first pattern that fits a route is its own, unless it is declared by its whole name.
 """
 
-FOR_EVERYBODY = frozenset({"console:login", "console:logout", "admin:login", "admin:logout", "openapi", "rest-docs"})
-"""Where nobody is turned away."""
-OWN_THINGS: frozenset[str] = frozenset()
+FOR_EVERYBODY = frozenset(
+    {
+        "admin:login", "admin:logout", "openapi", "rest-docs", "account_login", "account_logout", "account_inactive",
+        "account_signup", "account_email_verification_sent", "account_confirm_email", "account_reset_password",
+        "account_reset_password_done", "account_reset_password_from_key_done", "account_reset_password_from_key",
+        "single_sign_on", "socialaccount_login_cancelled", "socialaccount_login_error",
+    }
+)  # fmt: skip
+OWN_THINGS = frozenset({"account_confirm_email", "account_reset_password_from_key"})
 """Routes with a part that names nothing of a tenant's, so that others may come as well."""
+OF_THE_VIEWER = frozenset({"mfa_edit_webauthn", "mfa_remove_webauthn", "console:member_remove"})
+"""What people do about themselves, where a higher role has no say."""
 
 ALL = "GET HEAD POST PUT PATCH DELETE OPTIONS"
 OPERATORS = {ALL: "operator 200; * login"}
@@ -51,6 +59,26 @@ PAGE = {
     "POST PUT PATCH DELETE OPTIONS": "* 405",
 }
 
+OWN_PAGE = {
+    "GET HEAD POST PUT OPTIONS": "nobody inference manage foreign login; * 200",
+    "PATCH DELETE": "nobody inference manage foreign login; * 405",
+}
+"""A form about oneself."""
+OWN_VIEW = {
+    "GET HEAD OPTIONS": "nobody inference manage foreign login; * 200",
+    "POST PUT PATCH DELETE": "nobody inference manage foreign login; * 405",
+}
+"""What there is of oneself."""
+NOTICE = {
+    "GET HEAD OPTIONS": "* 200",
+    "POST PUT PATCH DELETE": "* 405",
+}
+"""A sentence for everybody."""
+NOT_NOW = {
+    ALL: "nobody inference manage foreign login; * 302",
+}
+"""Where nothing is to be proved, people are led on."""
+NOT_THERE = {ALL: "* 404"}
 PUBLIC = {"GET HEAD": "* 200", "POST PUT PATCH DELETE OPTIONS": "* 405"}
 
 DECLARED: dict[str, dict[str, str]] = {
@@ -66,11 +94,149 @@ DECLARED: dict[str, dict[str, str]] = {
         "GET HEAD PUT PATCH DELETE OPTIONS": "nobody inference manage foreign login; * 405",
         "POST": "viewer developer admin owner 302; stranger operator 404; * login",
     },
-    "console:login": {
+    "console:members": {
+        "GET HEAD": "viewer developer operator 403; admin owner stranger 200; * login",
+        "POST PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "console:invite": {
+        "GET HEAD PUT PATCH DELETE OPTIONS": "* 405",
+        "POST": "viewer developer operator 403; admin owner stranger 200; * login",
+    },
+    "console:member_role": {
+        "GET HEAD PUT PATCH DELETE OPTIONS": "* 405",
+        "POST": "viewer developer operator 403; admin owner 302; stranger 404; * login",
+    },
+    "console:member_remove": {
+        "GET HEAD": "viewer admin owner 200; developer stranger 404; operator 403; * login",
+        "POST": "viewer admin owner 302; developer stranger 404; operator 403; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "console:invitation_revoke": {
+        "GET HEAD PUT PATCH DELETE OPTIONS": "* 405",
+        "POST": "viewer developer operator 403; admin owner 302; stranger 404; * login",
+    },
+    "console:sign_on": {
+        "GET HEAD": "viewer developer admin operator 403; owner stranger 200; * login",
+        "POST PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "console:second_factor": {
+        "GET HEAD POST": "viewer developer admin operator 403; owner stranger 302; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "console:identity_provider": {
+        "GET HEAD POST": "viewer developer admin operator 403; owner stranger 200; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "console:identity_provider_remove": {
+        "GET HEAD": "viewer developer admin operator 403; owner stranger 200; * login",
+        "POST": "viewer developer admin operator 403; owner stranger 302; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "account_login": {
         "GET HEAD POST PUT OPTIONS": "nobody inference manage foreign 200; * 302",
         "PATCH DELETE": "nobody inference manage foreign 405; * 302",
     },
-    "console:logout": {"GET HEAD PUT PATCH DELETE": "* 405", "POST": "* login", "OPTIONS": "* 200"},
+    "account_logout": {
+        "GET HEAD": "nobody inference manage foreign login; * 200",
+        "POST": "* login",
+        "PUT PATCH DELETE": "* 405",
+        "OPTIONS": "* 200",
+    },
+    "account_inactive": NOTICE,
+    "account_signup": {
+        ALL: "nobody inference manage foreign 200; * 302",
+    },
+    "account_reauthenticate": OWN_PAGE,
+    "account_email": {
+        "GET HEAD OPTIONS": "nobody inference manage foreign login; * 200",
+        "POST PUT": "nobody inference manage foreign login; * 302",
+        "PATCH DELETE": "nobody inference manage foreign login; * 405",
+    },
+    "account_email_verification_sent": NOTICE,
+    "account_confirm_email": {
+        "GET HEAD OPTIONS": "* 200",
+        "POST": "* 404",
+        "PUT PATCH DELETE": "* 405",
+    },
+    "account_change_password": OWN_PAGE,
+    "account_set_password": NOT_NOW,
+    "account_reset_password": {
+        "GET HEAD POST PUT OPTIONS": "* 200",
+        "PATCH DELETE": "* 405",
+    },
+    "account_reset_password_done": NOTICE,
+    "account_reset_password_from_key_done": NOTICE,
+    "account_reset_password_from_key": {
+        ALL: "* 200",
+    },
+    "mfa_index": OWN_VIEW,
+    "mfa_authenticate": NOT_NOW,
+    "mfa_reauthenticate": NOT_NOW,
+    "mfa_activate_totp": OWN_PAGE,
+    "mfa_deactivate_totp": {
+        ALL: "nobody inference manage foreign login; * 404",
+    },
+    "mfa_view_recovery_codes": {
+        "GET HEAD": "nobody inference manage foreign login; * 404",
+        "POST PUT PATCH DELETE": "nobody inference manage foreign login; * 405",
+        "OPTIONS": "nobody inference manage foreign login; * 200",
+    },
+    "mfa_generate_recovery_codes": {
+        "GET HEAD OPTIONS": "nobody inference manage foreign login; * 200",
+        "POST PUT": "nobody inference manage foreign login; viewer 302; * 200",
+        "PATCH DELETE": "nobody inference manage foreign login; * 405",
+    },
+    "mfa_download_recovery_codes": {
+        ALL: "nobody inference manage foreign login; * 404",
+    },
+    "mfa_list_webauthn": OWN_VIEW,
+    "mfa_add_webauthn": OWN_PAGE,
+    "mfa_login_webauthn": {
+        "GET HEAD POST PUT": "nobody inference manage foreign login; * 302",
+        "PATCH DELETE": "nobody inference manage foreign 405; * 302",
+        "OPTIONS": "nobody inference manage foreign 200; * 302",
+    },
+    "mfa_reauthenticate_webauthn": {
+        "GET HEAD OPTIONS": "nobody inference manage foreign login; viewer 200; * 302",
+        "POST PUT": "developer admin owner stranger operator 302; * login",
+        "PATCH DELETE": "nobody inference manage foreign login; viewer 405; * 302",
+    },
+    "mfa_edit_webauthn": {
+        "GET HEAD POST PUT": "nobody inference manage foreign login; viewer 200; * 404",
+        "PATCH DELETE": "nobody inference manage foreign login; * 405",
+        "OPTIONS": "nobody inference manage foreign login; * 200",
+    },
+    "mfa_remove_webauthn": {
+        "GET HEAD": "nobody inference manage foreign login; viewer 200; * 404",
+        "POST DELETE": "nobody inference manage foreign login; viewer 302; * 404",
+        "PUT PATCH": "nobody inference manage foreign login; * 405",
+        "OPTIONS": "nobody inference manage foreign login; * 200",
+    },
+    "usersessions_list": {
+        "GET HEAD OPTIONS": "nobody inference manage foreign login; * 200",
+        "POST PUT": "nobody inference manage foreign login; * 302",
+        "PATCH DELETE": "nobody inference manage foreign login; * 405",
+    },
+    "single_sign_on": {
+        "GET HEAD": "* 200",
+        "POST PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "socialaccount_login_cancelled": NOTICE,
+    "socialaccount_login_error": {
+        "GET HEAD": "* 401",
+        "POST PUT PATCH DELETE": "* 405",
+        "OPTIONS": "* 200",
+    },
+    "openid_connect_login": NOT_THERE,
+    "openid_connect_callback": NOT_THERE,
+    "invitation": {
+        "GET HEAD POST": "* 410",
+        "PUT PATCH DELETE OPTIONS": "* 405",
+    },
+    "invitation_link": {
+        "GET HEAD": "* 410",
+        "POST PUT PATCH DELETE OPTIONS": "* 405",
+    },
     # Programs.
     "integrations": LIST,
     "keys": LIST,
@@ -145,7 +311,11 @@ DECLARED: dict[str, dict[str, str]] = {
     # Operators.
     "admin:index": OPERATORS,
     "admin:app_list": OPERATORS,
-    "admin:login": {"GET": "operator 302; * 200", "HEAD POST PUT OPTIONS": "* 200", "PATCH DELETE": "* 405"},
+    "admin:login": {
+        "GET": "nobody inference manage foreign login; operator 302; * 403",
+        "HEAD POST PUT OPTIONS": "nobody inference manage foreign login; operator 200; * 403",
+        "PATCH DELETE": "nobody inference manage foreign login; operator 405; * 403",
+    },
     "admin:logout": {
         "GET HEAD PUT PATCH DELETE": "operator 405; * 302",
         "POST": "operator login; * 302",

@@ -3,6 +3,8 @@
 Every object that a route names belongs to acme. Texts of both tenants hold a word that gives them away.
 """
 
+import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +12,8 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -18,6 +22,7 @@ from django.utils import timezone
 from django.utils.http import int_to_base36
 
 from accounts.ids import uuid7
+from accounts.invitation_services import invite
 from accounts.models import AuditEvent, Role, Tenant, User
 from accounts.services import add_member, create_tenant
 from enforcement.models import Reservation, Window, Worker
@@ -28,6 +33,7 @@ from integrations.services import create_integration
 from telemetry.models import Price, PriceVersion
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
+from tests.sign_in.passkeys import Passkey
 
 CREDENTIAL = "sk-proj-matrix-5d3c7b1a9f8e4d2c6b0a"
 ACTORS = (
@@ -35,7 +41,6 @@ ACTORS = (
 )  # fmt: skip
 """A stranger is another tenant's owner, and `foreign` a key that may manage that other tenant."""
 ROLES = {"viewer": Role.VIEWER, "developer": Role.DEVELOPER, "admin": Role.ADMIN, "owner": Role.OWNER}
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Estate:
     limit_id: UUID
     call_id: UUID
     reserved: UUID
+    invitation_id: UUID
     words: tuple[str, ...]
 
 
@@ -69,6 +75,8 @@ class World:
     askers: tuple[Asker, ...]
     secrets: tuple[str, ...]
     people: Mapping[str, User]
+    passkey_id: int
+    """The viewer's."""
 
 
 def build() -> World:
@@ -92,7 +100,7 @@ def build() -> World:
         elif name in texts:
             headers = {"Authorization": f"Bearer {texts[name]}"}
         askers.append(Asker(name, headers, foreign.get(name, globex.words)))
-    return World(acme, globex, tuple(askers), (CREDENTIAL, *texts.values()), users)
+    return World(acme, globex, tuple(askers), (CREDENTIAL, *texts.values()), users, _passkey(users["viewer"], acme).pk)
 
 
 def _estate(slug: str) -> Estate:
@@ -119,9 +127,12 @@ def _estate(slug: str) -> Estate:
         call_id=uuid7(), tenant_id=tenant.pk, worker_id=Worker.objects.create().pk, windows=[],
         expires_at=now + timedelta(hours=1),
     )  # fmt: skip
-    ids = [tenant.pk, integration.pk, key.pk, limit.limit_id, usage.call_id, reservation.call_id]
+    invitation, _ = invite(tenant=tenant, email=f"invited@{slug}.matrix", role=Role.VIEWER, now=now)
+    ids = [tenant.pk, integration.pk, key.pk, limit.limit_id, usage.call_id, reservation.call_id, invitation.pk]
     words = (word, f"@{slug}.matrix", key.public_id, *map(str, ids))
-    return Estate(tenant, integration, key, limit.limit_id, usage.call_id, reservation.call_id, words)
+    return Estate(
+        tenant, integration, key, limit.limit_id, usage.call_id, reservation.call_id, invitation.pk, words
+    )  # fmt: skip
 
 
 def _prices() -> None:
@@ -141,11 +152,19 @@ def _key(estate: Estate, name: str, scopes: list[Scope], **more: Any) -> str:
     return create_key(tenant=estate.tenant, name=f"{estate.words[0]}-{name}", scopes=scopes, **more)[1]
 
 
+def _passkey(user: User, estate: Estate) -> Authenticator:
+    asked = {"publicKey": {"user": {"id": "AAAA"}, "rp": {"id": "testserver"}, "challenge": "AAAA"}}
+    data = {"name": estate.words[0], "credential": json.loads(Passkey().register(asked))}
+    return Authenticator.objects.create(user=user, type=Authenticator.Type.WEBAUTHN, data=data)
+
+
 def _session(user: User) -> str:
-    """A session in which this person is signed in."""
+    """A session in which this person has just signed in, so that nobody is asked again who they are."""
     session = import_module(settings.SESSION_ENGINE).SessionStore()
-    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), BACKEND
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session["account_authentication_methods_user"] = str(user.pk)
+    session[AUTHENTICATION_METHODS_SESSION_KEY] = [{"method": "password", "at": time.time(), "reauthenticated": True}]
     session.save()
     return str(session.session_key)
 
@@ -163,6 +182,8 @@ BODIES: Mapping[str, Maker] = {
     "enforcement-check": lambda world: {"integration_id": str(world.acme.integration.pk)},
     "enforcement-simulate": lambda world: {"integration_id": str(world.acme.integration.pk)},
     "reservation-settle": lambda world: {"cost_nanos": 1},
+    "console:member_role": lambda world: {"role": "developer"},
+    "console:invite": lambda world: {"email": "new@example.com", "role": "viewer"},
     "members": lambda world: {"email": "new@example.com", "role": "viewer"},
     "member": lambda world: {"role": "developer"},
 }  # fmt: skip
@@ -184,6 +205,10 @@ NAMED: Values = {
     "content_type_id": lambda world: ContentType.objects.get_for_model(Tenant).pk,
     "object_id": lambda world: world.acme.tenant.pk,
     "id": lambda world: world.people["viewer"].pk,
+    "pk": lambda world: world.passkey_id,
+    "invitation_id": lambda world: world.acme.invitation_id,
+    "provider_id": lambda world: "no-provider-of-anybody",
+    "token": lambda world: "no-token-of-anybody",
 }
 """What stands for a part of an address, by its name."""
 OF_ROUTE: Mapping[tuple[str, str], Callable[[World], object]] = {
