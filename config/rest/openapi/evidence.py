@@ -219,11 +219,11 @@ DECISIONS, USAGE = "Decisions", "Usage"
 
 OPERATIONS: Operations = {
     (DecisionsView, "get"): Operation(
-        id="listDecisions", summary="List decisions; without the scope `read` those of the key's own calls",
+        id="listDecisions", summary="List decisions; without the scope read those of the key's own calls",
         tag=DECISIONS, query=DecisionQuery, answers=page_of(DecisionRecord),
     ),
     (DecisionView, "get"): Operation(
-        id="getDecision", summary="Show the receipt of a call; without the scope `read` one of the key's own",
+        id="getDecision", summary="Show the receipt of a call; without the scope read one of the key's own",
         tag=DECISIONS, answers=ReceiptRecord,
     ),
     (UsageHistoryView, "get"): Operation(
