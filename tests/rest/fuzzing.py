@@ -34,9 +34,8 @@ from integrations.limit_services import set_limit
 from integrations.limits import Limit
 from integrations.models import GatewayKey, Integration, Scope
 from tests.people import acme, globex, sandbox_of
-from tests.rest.evidence import used
+from tests.rest.evidence import refused, used
 from tests.rest.programs import Program, program
-from tests.rest.test_usage import refused
 
 CHECKS: list[CheckFunction] = [
     not_a_server_error, status_code_conformance, response_schema_conformance, content_type_conformance,

@@ -2,34 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from accounts.ids import uuid7
 from accounts.services import change_tenant
-from enforcement.codes import Code
-from enforcement.models import EnforcementDecision
-from enforcement.reasons import Reason
 from telemetry.models import UsageAdjustment
 from tests.people import globex
-from tests.rest.evidence import used
+from tests.rest.evidence import refused, used
 from tests.rest.programs import Program, program
 
 pytestmark = pytest.mark.django_db
 CENT = 10**7
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
-
-
-def refused(asker: Program, *, at: datetime | None = None, result: str = "blocked", **fields: Any) -> UUID:
-    """A call of this program that was not let through."""
-    given = {"integration_id": asker.integration.pk, "key_id": asker.key.pk, "model": "sandbox-small"} | fields
-    made = EnforcementDecision.objects.create(
-        tenant_id=asker.tenant.pk, call_id=uuid7(), provider="sandbox", endpoint="chat.completions", stream=False,
-        result=result, code="budget_exceeded", reasons=[Reason(Code.BUDGET_EXCEEDED, "Too much.").to_json()],
-        config_version=1, evaluated_at=at or datetime.now(UTC), **given,
-    )  # fmt: skip
-    return made.call_id
 
 
 def all_of(asker: Program, path: str, **query: str) -> list[dict[str, Any]]:
