@@ -52,6 +52,8 @@ def message_for(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
         ("CUSTOMHOUSE_PUBLIC_URL", "https://[llm"),
         ("CUSTOMHOUSE_PORT", "70000"),
         ("CUSTOMHOUSE_METRICS_TOKEN_FILE", "/no/such/file"),
+        ("CUSTOMHOUSE_EMAIL_URL", f"http://me:{SECRET}@mail.example.com"),
+        ("CUSTOMHOUSE_EMAIL_FROM", "nobody"),
         ("CUSTOMHOUSE_PORT_FILE", "/no/such/file"),
     ],
 )

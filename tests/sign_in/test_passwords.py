@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from accounts.guesses import LONGEST_WAIT, PATIENCE, Attempt, Guesses, charge, forgive, release
 from accounts.models import AuditEvent
 from accounts.people import password_link
-from accounts.services import add_member, create_person
+from accounts.services import add_member, create_person, keep_address
 from tests.people import PASSWORD, acme, alice, bob, charlie
 from tests.sign_in.door import LOGIN, actions, entered, is_in, link_in, mail_set_up, sign_in, step_up
 
@@ -273,6 +273,17 @@ def test_with_mail_nobody_unproven_gets_in_and_operators_vouch() -> None:
 
 def test_without_mail_nobody_has_to_prove_an_address() -> None:
     entered(create_person(email="eve@acme.example", password=PASSWORD))
+
+
+def test_an_address_that_an_operator_has_replaced_opens_nothing_any_more() -> None:
+    person = alice()
+    person.email = "new@acme.example"
+    person.save()
+    keep_address(user=person, verified=True)
+    client = Client()
+    sign_in(client, "alice@acme.example")
+    assert not is_in(client)
+    entered(person)
 
 
 def test_other_sessions_are_listed_and_ended() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 from django.test import Client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Invitation, Membership, Role, User
@@ -88,7 +88,12 @@ def roles() -> dict[str, str]:
 
 
 @pytest.mark.django_db
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(steps=st.lists(STEP, min_size=4, max_size=14))
 def test_no_sequence_of_requests_lifts_anybody_above_the_giver_or_loses_the_last_owner(
     db: None, steps: list[tuple[str, str, str, str]]
