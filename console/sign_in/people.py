@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.models import EmailAddress
 from allauth.core import context
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -72,6 +73,12 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
             remember(request, user.email)
         response: HttpResponse = super().post_login(request, user, **named)
         return response
+
+    def confirm_email(self, request: HttpRequest, email_address: EmailAddress) -> bool:
+        # Somebody else may sign in with it, though they have not proven it yet.
+        if User.objects.filter(email__iexact=email_address.email).exclude(pk=email_address.user_id).exists():
+            return False
+        return bool(super().confirm_email(request, email_address))
 
     def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:
         """How somebody shows again that it is them; by their identity provider if they came by it."""

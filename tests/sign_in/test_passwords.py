@@ -250,8 +250,10 @@ def test_an_address_is_changed_when_its_mail_was_read_and_not_before() -> None:
     assert event.reason == "was alice@acme.example"
 
 
-def test_an_address_of_somebody_else_is_not_taken_and_not_told() -> None:
+@pytest.mark.parametrize("is_proven", [True, False])
+def test_an_address_of_somebody_else_is_not_taken_and_not_told(is_proven: bool) -> None:
     client = entered(alice())
+    keep_address(user=charlie(), verified=is_proven)
     with mail_set_up() as sent:
         step_up(client)
         client.post("/accounts/email/", {"email": charlie().email, "action_add": "1"})
