@@ -56,4 +56,4 @@ class OperatorSite(AdminSite):
 
 def lacks_factor(request: HttpRequest) -> bool:
     """Whether an operator has to set up a second factor first."""
-    return operator_mfa.is_required() and not operator_mfa.has_factor(cast("User", request.user))
+    return operator_mfa.is_lacking(cast("User", request.user))

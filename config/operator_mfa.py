@@ -1,9 +1,9 @@
-"""The second factor of operators: whether it is asked for, and who has one."""
+"""The second factor of operators: whether it is asked for, and where one is set up."""
 
-from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 
 from accounts.models import User
+from console.sign_in.factors import has_second_factor
 
 SET_UP_URL = "mfa_index"
 
@@ -13,6 +13,6 @@ def is_required() -> bool:
     return bool(settings.ENVIRONMENT.operator_mfa)
 
 
-def has_factor(user: User) -> bool:
-    """Whether this person has set up a second factor, which signing in then asks for."""
-    return bool(is_mfa_enabled(user))
+def is_lacking(user: User) -> bool:
+    """Whether this operator has to set up a second factor first, which signing in then asks for."""
+    return is_required() and not has_second_factor(user)
