@@ -20,6 +20,8 @@ pytestmark = pytest.mark.django_db
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OWN, THEIRS = "own", "theirs"
 WHOSE = ("acme", "globex")
+OF_THE_LEDGER = ("reservations", "reservation-settle", "reservation-release")
+"""They ask by connections of the ledger's own, for which what this test has not committed is not there."""
 KEYS = {"acme": "manage", "globex": "foreign"}
 MOST_STEPS = 8
 EXAMPLES = 40
@@ -61,7 +63,9 @@ class Game:
         self.askers = {whose: self._asker(world, key) for whose, key in KEYS.items()}
         self._swap = dict(zip(world.acme.words, world.globex.words, strict=True))
         self._handler, self._factory = ClientHandler(enforce_csrf_checks=False), RequestFactory()
-        rest = [route for route in routes(world) if route.path.startswith("/api/v1/")]
+        rest = [
+            route for route in routes(world) if route.path.startswith("/api/v1/") and route.name not in OF_THE_LEDGER
+        ]
         self.doors = [(route, method) for route in rest for method in self._allowed(route)]
 
     def take(self, step: Step) -> None:
