@@ -17,7 +17,7 @@ from tests.enforcement.stage import Stage
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SETTINGS = settings(
-    max_examples=10,
+    max_examples=5,
     stateful_step_count=200,
     deadline=None,
     database=None,
@@ -65,6 +65,6 @@ def test_an_admission_that_reads_and_then_writes_without_a_lock_is_found(
     unlocked = locks.LOCK_AND_READ_WINDOWS.replace(" FOR UPDATE", "")
     assert unlocked != locks.LOCK_AND_READ_WINDOWS
     monkeypatch.setattr(admission, "LOCK_AND_READ_WINDOWS", Statement("read_windows", unlocked))
-    quick = SETTINGS
+    longer = settings(SETTINGS, max_examples=10)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(seed(1)(machine_on(stage)), settings=quick)
+        run_state_machine_as_test(seed(1)(machine_on(stage)), settings=longer)
