@@ -9,7 +9,6 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from enforcement.codes import Result
 from enforcement.entries import Stale
@@ -24,6 +23,8 @@ from enforcement.reservations import (
 )
 from enforcement.serializers import ReservationSerializer, SettlementSerializer, estimate_of, told_of
 from integrations.access import holder_of
+from integrations.doors import RepeatableView
+from integrations.models import Scope
 from integrations.snapshot_store import load_tenant
 from telemetry.services import current_book
 
@@ -51,11 +52,13 @@ class Busy(APIException):
     default_code = "configuration_changing"
 
 
-class ReservationsView(APIView):
+class ReservationsView(RepeatableView):
     """`POST /api/v1/enforcement/reservations`: decide over a call and hold what it may use; needs scope `inference`.
 
     201 with the call's id when it may go ahead. A refusal has the same body, with 429 (and Retry-After) or 403.
     """
+
+    repeats_for = Scope.INFERENCE
 
     def post(self, request: Request) -> Response:
         holder = holder_of(request)
@@ -82,8 +85,10 @@ class ReservationsView(APIView):
         return _told(call_id, answer, expires_at)
 
 
-class SettleView(APIView):
+class SettleView(RepeatableView):
     """`POST /api/v1/enforcement/reservations/{call_id}/settle`: what the call used. Answers with its receipt."""
+
+    repeats_for = Scope.INFERENCE
 
     def post(self, request: Request, call_id: UUID) -> Response:
         key = holder_of(request).key
@@ -104,8 +109,10 @@ class SettleView(APIView):
         return Response(receipt(tenant_id=key.tenant_id, call_id=call_id))
 
 
-class ReleaseView(APIView):
+class ReleaseView(RepeatableView):
     """`POST /api/v1/enforcement/reservations/{call_id}/release`: the call was never made. Answers with its receipt."""
+
+    repeats_for = Scope.INFERENCE
 
     def post(self, request: Request, call_id: UUID) -> Response:
         key = holder_of(request).key

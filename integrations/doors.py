@@ -32,9 +32,17 @@ class MayManage(BasePermission):
         return not enough.isdisjoint(holder_of(request).key.scopes)
 
 
-class ManagementView(APIView):
-    """A door of management. Its POSTs may carry an `Idempotency-Key`."""
+class RepeatableView(APIView):
+    """A door whose POSTs may carry an `Idempotency-Key`."""
 
+    repeats_for: Scope
+    """The scope without which nobody is told what was answered before."""
+
+
+class ManagementView(RepeatableView):
+    """A door of management."""
+
+    repeats_for = Scope.MANAGE
     permission_classes = [IsAuthenticated, MayManage]
     paged_by = "pk"
     """The UUID that lists are ordered by, the newest first."""

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from config.rest.errors import problem
 from integrations.access import KeyHolder, holder_kept
 from integrations.answers import Answer, AnswerIsLost, Repeatable, claim, keep, kept
-from integrations.doors import ManagementView
+from integrations.doors import RepeatableView
 from integrations.models import Scope
 
 KEY = "Idempotency-Key"
@@ -23,9 +23,10 @@ KEPT_HEADERS = ("Content-Type", "ETag", "Location", "Cache-Control")
 
 
 class IdempotentPosts:
-    """Runs a POST of management and keeps its answer in one transaction, so that neither is there without the other.
+    """Runs a POST and keeps its answer in one transaction, so that neither is there without the other.
 
-    Only successes are kept: a refusal changed nothing, so the same request is tried anew.
+    Only successes are kept: a refusal changed nothing, so the same request is tried anew. What the ledger holds is
+    committed by a connection of its own: of a process killed in between, a hold may stay until it expires.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -39,9 +40,10 @@ class IdempotentPosts:
     ) -> HttpResponse | None:
         """Answer in the view's place where the request has a key."""
         key = request.headers.get(KEY)
-        if key is None or request.method != "POST" or not issubclass(getattr(view, "cls", object), ManagementView):
+        door = getattr(view, "cls", object)
+        if key is None or request.method != "POST" or not issubclass(door, RepeatableView):
             return None
-        holder = _manager(request)
+        holder = _holder(request, door.repeats_for)
         if holder is None:
             # The view says what is wrong with whoever asks.
             return None
@@ -91,12 +93,12 @@ def _run(
     return answer
 
 
-def _manager(request: HttpRequest) -> KeyHolder | None:
+def _holder(request: HttpRequest, scope: Scope) -> KeyHolder | None:
     try:
         holder = holder_kept(request)
     except (AuthenticationFailed, PermissionDenied):
         return None
-    return holder if holder is not None and Scope.MANAGE in holder.key.scopes else None
+    return holder if holder is not None and scope in holder.key.scopes else None
 
 
 def _digest(request: HttpRequest) -> bytes:

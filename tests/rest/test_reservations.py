@@ -171,3 +171,21 @@ def test_reservations_at_the_same_time_never_hold_more_than_the_limit() -> None:
         statuses = list(pool.map(reserve, range(24)))
     assert (statuses.count(201), statuses.count(429)) == (10, 14)
     assert (window(), EnforcementDecision.objects.count()) == ((0, 1_000), 24)
+
+
+def test_a_reservation_that_is_asked_for_again_under_its_name_holds_once() -> None:
+    asker = program()
+    limit(asker, amount=10**9)
+    body = asker.call()
+    first, again = (asker.send("POST", "enforcement/reservations", body, idempotency_key="one") for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")
+    assert Reservation.objects.count() == 1
+    path = f"enforcement/reservations/{first.json()['call_id']}/settle"
+    told = {"cost_nanos": 5}
+    settled, twice = (asker.send("POST", path, told, idempotency_key="two") for _ in range(2))
+    assert (settled.status_code, twice.status_code, twice.content) == (200, 200, settled.content)
+    assert UsageRecord.objects.count() == 1
+    assert (
+        asker.send("POST", "enforcement/reservations", {**body, "model": "x"}, idempotency_key="one").status_code == 422
+    )

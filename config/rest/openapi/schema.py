@@ -18,7 +18,7 @@ from config.rest.openapi import checks, evidence, integrations, keys, limits, pe
 from config.rest.openapi.operations import Operation, Operations
 from config.rest.openapi.problems import ProblemRecord, example_of_problem, problems_of
 from integrations.cursors import PageSerializer
-from integrations.doors import ManagementView, StrictSerializer
+from integrations.doors import RepeatableView, StrictSerializer
 
 OPERATIONS: Operations = {
     **integrations.OPERATIONS, **keys.OPERATIONS, **limits.OPERATIONS, **people.OPERATIONS, **evidence.OPERATIONS,
@@ -69,7 +69,7 @@ class Schema(AutoSchema):
     @property
     def declared(self) -> Operation:
         declared = OPERATIONS[type(self.view), self.method.lower()]  # type: ignore[index]
-        return replace(declared, can_repeat=self.method == "POST" and isinstance(self.view, ManagementView))
+        return replace(declared, can_repeat=self.method == "POST" and isinstance(self.view, RepeatableView))
 
     def get_operation_id(self) -> str:
         return self.declared.id
