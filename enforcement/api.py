@@ -29,7 +29,7 @@ class DecisionQuery(SpanSerializer):
 
 
 class DecisionsView(APIView):
-    """`GET /api/v1/decisions`: the newest first. A key lists its own calls, the scope `read` the tenant's."""
+    """`GET /api/v1/decisions`: the newest first. A key lists its own calls; with `read`, all of the tenant's."""
 
     def get(self, request: Request) -> Response:
         key, query = holder_of(request).key, asked(DecisionQuery, request.query_params)
@@ -49,7 +49,7 @@ class DecisionsView(APIView):
 
 
 class DecisionView(APIView):
-    """`GET /api/v1/decisions/{call_id}`: a key reads its own calls, the scope `read` the tenant's."""
+    """`GET /api/v1/decisions/{call_id}`: a key reads its own calls; with `read`, all of the tenant's."""
 
     def get(self, request: Request, call_id: UUID) -> Response:
         key = holder_of(request).key
@@ -60,8 +60,9 @@ class DecisionView(APIView):
 
 
 def _only(key: KeySnapshot) -> UUID | None:
-    """The key whose calls alone may be read; `None`: the whole tenant's."""
-    return None if Scope.READ in key.scopes else key.id
+    """The key whose calls alone may be read, as it may not read all; `None`: the whole tenant's."""
+    is_restricted = key.integration_ids or key.allowed_models
+    return None if Scope.READ in key.scopes and not is_restricted else key.id
 
 
 def _equal(query: dict[str, Any]) -> dict[str, Any]:

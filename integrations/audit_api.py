@@ -11,6 +11,7 @@ from accounts.audit_records import record_for_tenant
 from accounts.models import AuditEvent
 from integrations.access import holder_of
 from integrations.cursors import PageSerializer, asked, page_of, place_of
+from integrations.doors import check_unrestricted
 from integrations.models import Scope
 
 
@@ -30,6 +31,7 @@ class AuditEventsView(APIView):
         key = holder_of(request).key
         if Scope.READ not in key.scopes:
             raise PermissionDenied("Audit events need the scope `read`.", "scope_missing")
+        check_unrestricted(key)
         query = asked(AuditQuery, request.query_params)
         events = AuditEvent.objects.for_tenant(key.tenant_id).created_between(query.get("since"), query.get("until"))
         events = events.filter(**{name: query[name] for name in ("action", "object_id") if name in query})

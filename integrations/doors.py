@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
+from uuid import UUID
 
 from django.db.models import QuerySet
 from rest_framework import serializers
@@ -102,3 +103,9 @@ def check_unrestricted(key: KeySnapshot) -> None:
         raise PermissionDenied(
             "This key was given some integrations or models only, and this concerns others, too.", "key_restricted"
         )
+
+
+def check_may_read_of(key: KeySnapshot, integration_id: UUID | None) -> None:
+    """Raise `PermissionDenied` unless the key reaches all calls of that integration; `None`: of every one."""
+    if integration_id not in key.integration_ids or key.allowed_models:
+        check_unrestricted(key)

@@ -41,6 +41,7 @@ class MembersView(ManagementView):
     """`/api/v1/members`: list who has a role, the newest first, or give somebody one."""
 
     def get(self, request: Request) -> Response:
+        check_unrestricted(holder_of(request).key)
         query = asked(MemberQuery, request.query_params)
         rows = _members(request)
         if "role" in query:
@@ -72,6 +73,7 @@ class MemberView(ManagementView):
     """`/api/v1/members/{id}`: show a member, change the role (PATCH), or take it away. The last owner stays."""
 
     def get(self, request: Request, member_id: int) -> Response:
+        check_unrestricted(holder_of(request).key)
         return shown(_record(found(request, member_id)))
 
     @transaction.atomic

@@ -40,7 +40,7 @@ class IdempotentPosts:
     ) -> HttpResponse | None:
         """Answer in the view's place where the request has a key."""
         key = request.headers.get(KEY)
-        door = getattr(view, "cls", object)
+        door: Any = getattr(view, "cls", object)
         if key is None or request.method != "POST" or not issubclass(door, RepeatableView):
             return None
         holder = _holder(request, door.repeats_for)

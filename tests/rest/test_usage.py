@@ -165,3 +165,19 @@ def test_another_tenants_calls_do_not_exist() -> None:
     assert all_of(asker, "cus/usage-history", **named) == []
     assert asker.get("cus/usage-summary", **named)[1]["total"]["calls"] == 0
     assert asker.get("cus/daily-aggregates", **named)[1]["data"] == []
+
+
+def test_a_key_for_one_integration_reads_of_no_other() -> None:
+    asker = program("read")
+    used(asker, CENT, days_ago=1)
+    other = program("read", tenant=asker.tenant)
+    mine = program("read", tenant=asker.tenant, integrations=[other.integration])
+    for path in ("cus/usage-history", "cus/usage-summary", "cus/daily-aggregates", "audit-events", "members"):
+        assert asker.get(path)[0] == 200
+        status, answer = mine.get(path)
+        assert (path, status, answer["code"]) == (path, 403, "key_restricted")
+    for path in ("cus/usage-history", "cus/usage-summary", "cus/daily-aggregates"):
+        assert mine.get(path, integration_id=str(other.integration.pk))[0] == 200
+        assert mine.get(path, integration_id=str(asker.integration.pk))[0] == 403
+    refused(asker)
+    assert (len(asker.get("decisions")[1]["data"]), mine.get("decisions")[1]["data"]) == (1, [])

@@ -16,7 +16,7 @@ from config.rest.openapi.fields import (
     whole,
     word,
 )
-from config.rest.openapi.operations import READ, Operation, Operations, page_of
+from config.rest.openapi.operations import READ, RESTRICTED, Operation, Operations, page_of
 from enforcement.api import DecisionQuery, DecisionsView, DecisionView
 from enforcement.codes import Code, Result
 from enforcement.usage_api import (
@@ -228,14 +228,14 @@ OPERATIONS: Operations = {
     ),
     (UsageHistoryView, "get"): Operation(
         id="listUsage", summary="List calls, those that were refused among them", tag=USAGE, scopes=(READ,),
-        query=HistoryQuery, answers=page_of(CallRecord),
+        query=HistoryQuery, answers=page_of(CallRecord), refusals=RESTRICTED,
     ),
     (UsageSummaryView, "get"): Operation(
         id="getUsageSummary", summary="Sum up the present month, or at most 92 days", tag=USAGE, scopes=(READ,),
-        query=SummaryQuery, answers=SummaryRecord,
+        query=SummaryQuery, answers=SummaryRecord, refusals=RESTRICTED,
     ),
     (DailyAggregatesView, "get"): Operation(
         id="listDailyUsage", summary="Sum up by day and integration, at most 92 days", tag=USAGE, scopes=(READ,),
-        query=DailyQuery, answers=DaysRecord,
+        query=DailyQuery, answers=DaysRecord, refusals=RESTRICTED,
     ),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from config.rest.openapi.fields import (
     whole,
     word,
 )
-from config.rest.openapi.operations import MANAGE, READ, Operation, Operations, page_or_stretch_of
+from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_or_stretch_of
 from enforcement.health import Cause, Source
 from enforcement.integration_api import HealthView, UsedLimitsView
 from integrations.integration_api import DisableView, EnableView, IntegrationsView, IntegrationView
@@ -122,7 +122,6 @@ CREATE = {
 CHANGE = {"default_model": "gpt-5-mini", "budget_limit_cents": 80_000}
 REFUSED = {"transition_refused": "Its state does not allow this: after an error only a passing test leads back."}
 TAKEN = {"conflict": "The tenant already has an integration of that name."}
-RESTRICTED = {"key_restricted": "This key was given some integrations or models only, and this concerns others, too."}
 
 OPERATIONS: Operations = {
     (IntegrationsView, "get"): Operation(

@@ -1,7 +1,7 @@
 """What REST says of limits."""
 
 from config.rest.openapi.fields import A_LATER_TIME, Record, identity, instant, text, whole, wholes, word
-from config.rest.openapi.operations import MANAGE, READ, Operation, Operations, page_or_stretch_of
+from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_or_stretch_of
 from integrations.limit_api import LiftView, LimitsView, LimitView, RaiseView
 from integrations.limit_serializers import (
     ChangeSerializer,
@@ -57,7 +57,6 @@ EXISTS = {
     "conflict": "Another request has just made one of this kind.",
 }
 LIFTED = {"limit_lifted": "This limit was lifted, and nobody has counted since: create another one."}
-RESTRICTED = {"key_restricted": "This key was given some integrations or models only, and this concerns others, too."}
 
 OPERATIONS: Operations = {
     (LimitsView, "get"): Operation(

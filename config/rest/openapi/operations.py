@@ -14,6 +14,8 @@ Kind = type[serializers.Serializer[Any]]
 Method = Literal["get", "post", "put", "patch", "delete"]
 
 MANAGE, READ, INFERENCE = Scope.MANAGE.value, Scope.READ.value, Scope.INFERENCE.value
+RESTRICTED = {"key_restricted": "This key was given some integrations or models only, and this concerns others, too."}
+"""Refused to a key that was not given everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,7 @@ from accounts.actors import ActorKind
 from accounts.audit_events import Action
 from accounts.models import Role
 from config.rest.openapi.fields import Record, anything, identity, instant, text, whole, word
-from config.rest.openapi.integrations import RESTRICTED
-from config.rest.openapi.operations import MANAGE, READ, Operation, Operations, page_of
+from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_of
 from integrations.audit_api import AuditEventsView, AuditQuery
 from integrations.member_api import MemberQuery, MembersView, MemberView, NewMemberSerializer, RoleSerializer
 from integrations.tenant_api import TenantSerializer, TenantView
@@ -80,7 +79,7 @@ OPERATIONS: Operations = {
     ),
     (MembersView, "get"): Operation(
         id="listMembers", summary="List who has a role", tag=PEOPLE, scopes=(READ, MANAGE), query=MemberQuery,
-        answers=page_of(MemberRecord),
+        answers=page_of(MemberRecord), refusals=RESTRICTED,
     ),
     (MembersView, "post"): Operation(
         id="addMember", summary="Give somebody a role", tag=PEOPLE, scopes=(MANAGE,), takes=NewMemberSerializer,
@@ -89,7 +88,7 @@ OPERATIONS: Operations = {
     ),
     (MemberView, "get"): Operation(
         id="getMember", summary="Show a member", tag=PEOPLE, scopes=(READ, MANAGE), answers=MemberRecord,
-        has_version=True,
+        has_version=True, refusals=RESTRICTED,
     ),
     (MemberView, "patch"): Operation(
         id="updateMember", summary="Give a member another role", tag=PEOPLE, scopes=(MANAGE,), takes=RoleSerializer,
@@ -102,6 +101,6 @@ OPERATIONS: Operations = {
     ),
     (AuditEventsView, "get"): Operation(
         id="listAuditEvents", summary="List who changed what", tag=AUDIT, scopes=(READ,), query=AuditQuery,
-        answers=page_of(AuditEventRecord),
+        answers=page_of(AuditEventRecord), refusals=RESTRICTED,
     ),
 }  # fmt: skip
