@@ -120,12 +120,21 @@ class IsAMember(Exception):
     """This person has a role there already: change it."""
 
 
+class HasAnAccount(Exception):
+    """Somebody with this address has an account here already: invite them from the console, so that they agree."""
+
+
 @transaction.atomic
 def add_new_member(*, tenant: Tenant, email: str, role: Role, actor: Actor = SYSTEM) -> Membership:
-    """The same as `add_member`, but raises `IsAMember` where that would change a role."""
+    """The same as `add_member` of somebody new.
+
+    Raises `IsAMember` where it would change a role, and `HasAnAccount` where it would join a person who was not asked.
+    """
     lock_members(tenant.pk)
     if Membership.objects.for_tenant(tenant).filter(user__email__iexact=email).exists():
         raise IsAMember(IsAMember.__doc__)
+    if rank_at(tenant.pk, actor) < Rank.INSTALLATION and User.objects.filter(email__iexact=email).exists():
+        raise HasAnAccount(HasAnAccount.__doc__)
     return add_member(tenant=tenant, email=email, role=role, actor=actor)
 
 

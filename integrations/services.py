@@ -21,7 +21,7 @@ from integrations.custody import (
     key_ring,
     master_key,
 )
-from integrations.models import Credential, Integration, MasterKeyCanary, Status
+from integrations.models import Credential, IdentityProvider, Integration, MasterKeyCanary, Status
 from integrations.portraits import CREDENTIAL, INTEGRATION, MASTER_KEY
 from integrations.providers import ProviderType
 
@@ -259,9 +259,12 @@ def master_key_problem() -> str | None:
     for canary in MasterKeyCanary.objects.filter(master_key_id__in=keys):
         if not vault.opens_canary(bytes(canary.sealed), keys[canary.master_key_id]):
             return "The master key does not open the canary."
-    strange = Credential.objects.exclude(master_key_id__in=["", *keys])
-    found = strange.values_list("master_key_id", flat=True).first()
-    return None if found is None else str(vault.MasterKeyUnknown(found))
+    sealed: tuple[type[Credential | IdentityProvider], ...] = (Credential, IdentityProvider)
+    for table in sealed:
+        strange = table._default_manager.exclude(master_key_id__in=["", *keys])
+        if found := strange.values_list("master_key_id", flat=True).first():
+            return str(vault.MasterKeyUnknown(found))
+    return None
 
 
 def integration_named(*, tenant_id: UUID, name: str) -> Integration:

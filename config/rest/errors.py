@@ -16,7 +16,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
 from accounts.ranks import LastOwner, RankRefused
-from accounts.services import IsAMember, NotAMember
+from accounts.services import HasAnAccount, IsAMember, NotAMember
 from config.rest.request_ids import is_rest, request_id_of
 from integrations.custody import BadReference
 from integrations.gateway_keys import masked
@@ -106,6 +106,8 @@ def _known(error: Exception) -> Exception:
         return Conflict(str(error), "last_owner")
     if isinstance(error, IsAMember):
         return Conflict(str(error), "member_exists")
+    if isinstance(error, HasAnAccount):
+        return Conflict(str(error), "has_an_account")
     if isinstance(error, NotAMember):
         return NotFound(str(error))
     if isinstance(error, CredentialRequired):

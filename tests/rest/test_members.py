@@ -59,6 +59,13 @@ def test_who_has_a_role_gets_another_by_a_change_and_not_by_being_added() -> Non
     assert (status, answer["code"], roles(asker.tenant)["bob@acme.example"]) == (409, "member_exists", "viewer")
 
 
+def test_whoever_has_an_account_already_is_asked_first() -> None:
+    asker, stranger = program("manage"), charlie()
+    before = roles(asker.tenant)
+    status, answer = asker.post("members", {"email": stranger.email, "role": "viewer"})
+    assert (status, answer["code"], roles(asker.tenant)) == (409, "has_an_account", before)
+
+
 def test_another_tenants_people_do_not_exist() -> None:
     asker, stranger = program("manage"), charlie()
     assert asker.get(f"members/{stranger.pk}")[0] == 404

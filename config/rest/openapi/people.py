@@ -67,6 +67,11 @@ PEOPLE, AUDIT = "Tenant and members", "Audit"
 RANK = {"rank_refused": "A key that manages has the rank of an admin: a role of owner is given and taken by owners."}
 LAST = {"last_owner": "A tenant keeps an owner who can sign in."}
 
+KNOWN = {
+    "member_exists": "This person has a role there already: change it.",
+    "has_an_account": "Somebody with this address has an account here already: invite them from the console.",
+}
+
 OPERATIONS: Operations = {
     (TenantView, "get"): Operation(
         id="getTenant", summary="Show the tenant of the key", tag=PEOPLE, scopes=(READ, MANAGE), answers=TenantRecord,
@@ -84,7 +89,7 @@ OPERATIONS: Operations = {
     (MembersView, "post"): Operation(
         id="addMember", summary="Give somebody a role", tag=PEOPLE, scopes=(MANAGE,), takes=NewMemberSerializer,
         body={"email": "alice@acme.example", "role": "developer"}, answers=MemberRecord, status=201, has_version=True,
-        conflicts={"member_exists": "This person has a role there already: change it."}, refusals=RANK | RESTRICTED,
+        conflicts=KNOWN, refusals=RANK | RESTRICTED,
     ),
     (MemberView, "get"): Operation(
         id="getMember", summary="Show a member", tag=PEOPLE, scopes=(READ, MANAGE), answers=MemberRecord,
