@@ -21,6 +21,7 @@ from integrations.services import (
     remember_master_key,
     store_credential,
 )
+from integrations.single_sign_on import set_identity_provider
 from tests.people import acme, globex, sandbox_of
 
 pytestmark = pytest.mark.django_db
@@ -193,4 +194,12 @@ def test_a_canary_that_does_not_open_is_a_problem() -> None:
 
 def test_credentials_of_another_master_key_are_a_problem() -> None:
     custom().credentials.update(master_key_id="another")
+    assert "sealed by the master key another, which this process does not know" in (master_key_problem() or "")
+
+
+def test_a_sign_on_that_another_master_key_sealed_keeps_a_server_from_starting() -> None:
+    provider = set_identity_provider(tenant=acme(), issuer="https://id.acme.example", client_id="us", secret="of-tests")
+    assert master_key_problem() is None
+    provider.master_key_id = "another"
+    provider.save(update_fields=["master_key_id"])
     assert "sealed by the master key another, which this process does not know" in (master_key_problem() or "")
