@@ -50,6 +50,14 @@ class RecordedAdmin(HouseAdmin):
     created: Action | None = None
     """None where a service that records creates the row."""
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        found = super().get_object(request, object_id, from_field)
+        # The form writes whole rows, so it would undo what a service changed since they were read. The page of the
+        # history is no transaction, and changes nothing.
+        if found is not None and request.method == "POST" and connection.in_atomic_block:
+            found.refresh_from_db(from_queryset=self.model._default_manager.select_for_update(no_key=True))
+        return found
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         form.seen_before = self.portrait.of(self.model._default_manager.get(pk=obj.pk)) if change else None
         super().save_model(request, obj, form, change)

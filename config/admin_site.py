@@ -43,7 +43,9 @@ class OperatorSite(AdminSite):
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         user = cast("User", request.user)
         with transaction.atomic():
-            before = User.objects.get(pk=user.pk)
+            before = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            # The form writes the whole row, so it would undo what was changed since this one was read.
+            user.refresh_from_db()
             answer = super().password_change(request, extra_context)
             after = User.objects.get(pk=user.pk)
             if before.password != after.password:
