@@ -271,18 +271,26 @@ def database(now: datetime) -> Card:
 def deployment(now: datetime) -> Card:
     """What Django finds missing in the configuration."""
     found = deploy_warnings()
+    note = f"{', '.join(found)}: see manage.py check --deploy." if found else "manage.py check --deploy finds none."
+    if NEED_HTTPS.intersection(found):
+        note += " CUSTOMHOUSE_PUBLIC_URL is not https: well for a trial on one machine, and for nothing else."
     return Card(
         "Configuration",
         f"{len(found)} warnings" if found else "clean",
         state="careful" if found else "good",
-        note=f"{', '.join(found)}: see manage.py check --deploy." if found else "manage.py check --deploy finds none.",
+        note=note,
     )
+
+
+NEED_HTTPS = frozenset(["security.W004", "security.W012", "security.W016"])
+"""What is found where people do not come by https: no HSTS, and cookies that travel over http."""
 
 
 @cache
 def deploy_warnings() -> list[str]:
     """The ids of warnings; checks are of code and settings, which stay as they are while a process lives."""
-    return [message.id or "?" for message in checks.run_checks(include_deployment_checks=True)]
+    found = checks.run_checks(include_deployment_checks=True)
+    return sorted(message.id or "?" for message in found if not message.is_silenced())
 
 
 GAUGES = (

@@ -139,6 +139,11 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC.scheme == "https"
 CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_url] if ENVIRONMENT.public_url else []
 # `TrustedProxies` takes the header from everybody else.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.trusted_proxies else None
+# Only answers to requests over https say so. What else the domain has is not ours to bind, nor browsers' lists.
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if PUBLIC.scheme == "https" else 0
+# Other names of the domain (W005, W021): see above. To lead from http to https (W008) is the proxy's business: inside,
+# health checks and the data plane speak http.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 AUTH_PASSWORD_VALIDATORS = [
