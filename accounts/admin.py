@@ -135,11 +135,6 @@ class GroupAdmin(StockGroupAdmin, RecordedAdmin):
         record(actor=operator_of(request), action=Action.GROUP_DELETED, before=GROUP.of(obj))
         super().delete_model(request, obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Group]) -> None:
-        with transaction.atomic():
-            for group in queryset:
-                self.delete_model(request, group)
-
 
 REFUSALS = (RankRefused, LastOwner, NotAMember)
 
@@ -253,6 +248,7 @@ class MembershipAdmin(HouseAdmin):
     search_fields = ("^user__email", "=tenant__slug")
     autocomplete_fields = ("user", "tenant")
     ordering = ("tenant__name", "user__email")
+    actions = ("remove",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return () if obj is None else ("user", "tenant")
@@ -267,10 +263,14 @@ class MembershipAdmin(HouseAdmin):
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
         _unless_refused(partial(remove_member, membership=obj, actor=operator_of(request)))
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
-        with transaction.atomic():
-            for membership in queryset:
-                self.delete_model(request, membership)
+    @confirmed(
+        "Remove",
+        effect="These people have no role at these tenants any more, from now on.",
+        permission="delete",
+        refusals=REFUSALS,
+    )
+    def remove(self, membership: Membership, order: Order) -> None:
+        remove_member(membership=membership, actor=order.actor, reason=order.reason)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and is_last_owner(obj):

@@ -175,13 +175,13 @@ def change_role(*, membership: Membership, role: Role, actor: Actor = SYSTEM) ->
 
 
 @transaction.atomic
-def remove_member(*, membership: Membership, actor: Actor = SYSTEM) -> None:
+def remove_member(*, membership: Membership, actor: Actor = SYSTEM, reason: str = "") -> None:
     """Take a person's role at a tenant away; the person stays known.
 
     Raises `RankRefused`, `LastOwner` or `NotAMember`.
     """
     stored = _member_for(membership, to=None, actor=actor)
-    record(actor=actor, action=Action.MEMBER_REMOVED, before=MEMBER.of(stored))
+    record(actor=actor, action=Action.MEMBER_REMOVED, before=MEMBER.of(stored), reason=reason)
     stored.delete()
 
 

@@ -77,6 +77,27 @@ def test_a_group_from_its_beginning_to_its_end(client: Client) -> None:
     assert (trace().action, trace().object_label) == ("group.deleted", "day")
 
 
+def test_members_who_are_removed_for_a_reason_and_never_the_last_owner(client: Client) -> None:
+    owner, viewer = (Membership.objects.get(user=user) for user in (people.alice(), people.bob()))
+    page = reverse("admin:accounts_membership_changelist")
+    client.post(page, {"action": "remove", "_selected_action": str(viewer.pk)})
+    assert Membership.objects.filter(pk=viewer.pk).exists()
+    assert "Done for 1" in act(client, "accounts_membership", "remove", viewer)
+    assert (trace().action, trace().reason, trace().object_label) == ("member.removed", "for tests", "bob@acme.example")
+    act(client, "accounts_membership", "remove", owner)
+    assert Membership.objects.filter(pk=owner.pk).exists()
+
+
+@pytest.mark.parametrize("kind", ["accounts_membership", "auth_group"])
+def test_nothing_is_deleted_in_heaps_without_a_reason(client: Client, kind: str) -> None:
+    page = reverse(f"admin:{kind}_changelist")
+    assert "delete_selected" not in client.get(page).content.decode()
+    rows = [*Membership.objects.all(), *Group.objects.all()]
+    form = {"action": "delete_selected", "_selected_action": [str(row.pk) for row in rows], "post": "yes"}
+    client.post(page, form)
+    assert [*Membership.objects.all(), *Group.objects.all()] == rows
+
+
 def test_a_tenant_with_its_first_member(client: Client) -> None:
     form = {"name": "Initech", "slug": "initech", "timezone": "UTC", "month_start_day": "1"} | {
         "memberships-TOTAL_FORMS": "1",
