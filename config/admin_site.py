@@ -1,5 +1,6 @@
 """The operators' site: who is let in, and what they see first."""
 
+from functools import wraps
 from typing import Any, cast
 
 from allauth.account.decorators import secure_admin_login
@@ -17,6 +18,7 @@ from accounts.models import User
 from accounts.portraits import PERSON
 from config import operator_mfa
 from config.admin_cards import cards_for
+from console.sign_in.step_up import step_up
 
 
 class OperatorSite(AdminSite):
@@ -31,6 +33,14 @@ class OperatorSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         return super().index(request, {**(extra_context or {}), "cards": cards_for(self, request)})
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        @wraps(view)
+        def asked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            answer: HttpResponse = (step_up(view) if _is_grave(request) else view)(request, *args, **kwargs)
+            return answer
+
+        return super().admin_view(asked, cacheable)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Let people sign in by the one door that knows second factors, and lead operators without one to it."""
@@ -54,6 +64,24 @@ class OperatorSite(AdminSite):
                     actor=operator_of(request), action=Action.PERSON_PASSWORD_CHANGED, before=seen, after=seen
                 )  # fmt: skip
         return answer
+
+
+GRAVE = frozenset([
+    "accounts_user_add", "auth_user_password_change",
+    "integrations_gatewaykey_add", "integrations_integration_add",
+])  # fmt: skip
+"""Pages that give out a secret, or take one in: an open session that somebody left is not enough.
+
+To set one's own password asks for the one before, which says as much."""
+GRAVE_TO_SEND = frozenset(["accounts_user_change", "integrations_integration_change"])
+"""The same, but whoever only reads need not show again that it is them."""
+
+
+def _is_grave(request: HttpRequest) -> bool:
+    page = request.resolver_match.url_name if request.resolver_match is not None else None
+    if page is None:
+        return False
+    return page in GRAVE or page.endswith("_delete") or (request.method == "POST" and page in GRAVE_TO_SEND)
 
 
 def lacks_factor(request: HttpRequest) -> bool:
