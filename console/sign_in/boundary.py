@@ -18,6 +18,9 @@ from django.urls import reverse
 from console.sign_in import known_browsers
 from integrations.models import IdentityProvider
 
+MARK = "single_sign_on"
+"""Where a session keeps by which provider it began; ours, for allauth's records go when a session is emptied."""
+
 CLOSED = ("account_", "mfa_", "usersessions_")
 OPEN = ("account_login", "account_logout", "account_inactive", "mfa_authenticate")
 
@@ -26,9 +29,23 @@ def way_in(request: HttpRequest) -> UUID | None:
     """The tenant by whose identity provider this session began; `None`: by what the person has here."""
     if not request.user.is_authenticated:
         return None
+    if mark := request.session.get(MARK):
+        return UUID(hex=mark.partition(":")[0])
     records = get_authentication_records(request, request.user)
     providers = [record["provider"] for record in records if record.get("method") == "socialaccount"]
     return UUID(providers[-1]) if providers else None
+
+
+def mark_of(provider: IdentityProvider) -> str:
+    """What a session keeps of the provider; another issuer needs another secret, so the version tells them apart."""
+    return f"{provider.tenant_id.hex}:{provider.pk.hex}:{provider.version}"
+
+
+def set_mark(request: HttpRequest, mark: str | None) -> None:
+    """Keep by what the session of who has just come began: a provider, or with `None` what the person has here."""
+    request.session.pop(MARK, None)
+    if mark is not None:
+        request.session[MARK] = mark
 
 
 def provider_of(request: HttpRequest) -> str | None:
@@ -38,7 +55,7 @@ def provider_of(request: HttpRequest) -> str | None:
 
 
 class StaysInside:
-    """Keeps sessions of single sign-on within their bounds, and ends those whose provider is no longer the tenant's."""
+    """Keeps sessions of single sign-on within their bounds, and ends those whose provider is another one by now."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -55,7 +72,8 @@ class StaysInside:
         tenant_id = way_in(request)
         if tenant_id is None:
             return None
-        if not IdentityProvider.objects.for_tenant(tenant_id).exists():
+        provider = IdentityProvider.objects.for_tenant(tenant_id).first()
+        if provider is None or request.session.get(MARK) != mark_of(provider):
             logout(request)
             return redirect("account_login")
         name, app = request.resolver_match.url_name or "", request.resolver_match.app_name

@@ -9,7 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.login import (
+    _AUTHENTICATION_METHODS_USER_SESSION_KEY,
+    AUTHENTICATION_METHODS_SESSION_KEY,
+    get_authentication_records,
+)
 from allauth.account.models import EmailAddress
 from allauth.core import context
 from django.conf import settings
@@ -21,7 +25,7 @@ from accounts.actors import plain_address
 from accounts.audit_events import Action
 from accounts.guesses import charge, release
 from accounts.models import User
-from console.sign_in.boundary import provider_of, way_in
+from console.sign_in.boundary import MARK, provider_of, set_mark, way_in
 from console.sign_in.known_browsers import attempt_of, remember
 from console.sign_in.traces import trace
 
@@ -63,11 +67,21 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
 
     def pre_login(self, request: HttpRequest, user: User, **named: Any) -> HttpResponse | None:
         # What a provider has said is not kept in the session while a second factor is asked for.
-        (named.get("signal_kwargs") or {}).pop("sociallogin", None)
+        given = named.get("signal_kwargs") or {}
+        if sociallogin := given.pop("sociallogin", None):
+            given[MARK] = sociallogin.mark
         response: HttpResponse | None = super().pre_login(request, user, **named)
         return response
 
+    def login(self, request: HttpRequest, user: User) -> None:
+        records = get_authentication_records(request, user)
+        super().login(request, user)
+        # Django empties a session that was left by somebody else, who may not come any more, and these with it.
+        request.session[AUTHENTICATION_METHODS_SESSION_KEY] = records
+        request.session[_AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(user.pk)
+
     def post_login(self, request: HttpRequest, user: User, **named: Any) -> HttpResponse:
+        set_mark(request, (named.get("signal_kwargs") or {}).get(MARK))
         # An identity provider proves who somebody is to its tenant, and to nobody else.
         if way_in(request) is None:
             remember(request, user.email)
@@ -91,8 +105,8 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
     def is_reauthentication_required(self, *, app: str) -> bool:
         request = context.request
         if way_in(request) is not None:
-            newest = get_authentication_records(request, request.user)[-1]
-            return bool(time.time() - newest["at"] > FRESH_SECONDS)
+            records = get_authentication_records(request, request.user)
+            return not records or bool(time.time() - records[-1]["at"] > FRESH_SECONDS)
         return True
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts.invitation_services import InvitationGone, accept_invitation, good_invitation
 from accounts.models import Invitation, Membership, Tenant, User
+from console.sign_in.boundary import mark_of
 from console.sign_in.traces import person
 from integrations.models import IdentityProvider
 from integrations.outbound import GuardedSession
@@ -54,7 +55,11 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
                 name=row.tenant.name,
                 client_id=row.client_id,
                 secret=secret,
-                settings={"server_url": row.issuer, "trusts_addresses": row.trusts_addresses},
+                settings={
+                    "server_url": row.issuer,
+                    "trusts_addresses": row.trusts_addresses,
+                    "mark": mark_of(row),
+                },
             )
         ]
 
@@ -96,7 +101,10 @@ class OpenIdConnect(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # allaut
             raise OAuth2Error("The provider's answer makes no sense.") from error
         if app.settings["trusts_addresses"]:
             kept["email_verified"] = True
-        return self.get_provider().sociallogin_from_response(request, {"userinfo": kept})
+        made = self.get_provider().sociallogin_from_response(request, {"userinfo": kept})
+        # Of the very provider whose word was checked, though its owner may name another one meanwhile.
+        made.mark = app.settings["mark"]
+        return made
 
     def _claims(self, app: SocialApp, id_token: str) -> dict[str, Any]:
         configured = app.settings["server_url"].rstrip("/")

@@ -154,6 +154,23 @@ def test_such_a_session_accepts_no_invitation_elsewhere(provider: IdentityProvid
     assert not globex().memberships.filter(user=bob()).exists()
 
 
+def test_what_somebody_else_left_in_the_browser_does_not_widen_such_a_session(provider: IdentityProvider) -> None:
+    add_member(tenant=globex(), email=bob().email, role=Role.OWNER)
+    client = signed_in(charlie())
+    User.objects.filter(pk=charlie().pk).update(is_active=False)
+    come(provider, client=client)
+    assert client.get("/").context["request"].desk.tenants == (acme(),)
+    assert client.get(f"/?tenant={globex().pk}").status_code == 404
+    assert client.get("/accounts/password/change/").status_code == 403
+    assert client.get(f"/members/{bob().pk}/remove").status_code == 200
+    session = client.session
+    del session["account_authentication_methods"]
+    session.save()
+    assert client.get("/").context["request"].desk.tenants == (acme(),)
+    assert client.get("/accounts/password/change/").status_code == 403
+    assert client.get(f"/members/{bob().pk}/remove")["Location"].startswith("/accounts/sso/")
+
+
 def test_a_second_factor_here_is_asked_for_all_the_same(provider: IdentityProvider) -> None:
     secret = with_totp(signed_in(bob()))
     client, answer = come(provider)
@@ -242,6 +259,13 @@ def test_sessions_end_with_the_provider(provider: IdentityProvider) -> None:
     assert client.get("/")["Location"].startswith("/accounts/login/")
     assert not is_in(client)
     assert not SocialAccount.objects.exists()
+
+
+def test_sessions_end_with_another_issuer(provider: IdentityProvider) -> None:
+    client, _ = come(provider)
+    set_up(provider, acme(), issuer="https://other.example")
+    assert client.get("/")["Location"].startswith("/accounts/login/")
+    assert not is_in(client)
 
 
 def test_the_secret_is_sealed_for_this_tenant_and_issuer(provider: IdentityProvider) -> None:
