@@ -26,6 +26,7 @@ from accounts.admin_bases import FewPages, HouseAdmin, ReadOnlyAdmin, RecordedAd
 from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
+from accounts.people import check_proven
 from accounts.portraits import GROUP, PERSON, TENANT
 from accounts.ranks import LastOwner, Rank, RankRefused, rank_of
 from accounts.services import (
@@ -201,6 +202,8 @@ class TenantAdmin(RecordedAdmin):
                 step(operator_of(request))
             except REFUSALS as error:
                 self.message_user(request, str(error), messages.ERROR)
+            except ValidationError as error:
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
 
     @confirmed(
         "Suspend",
@@ -234,6 +237,14 @@ class MembershipForm(ModelForm):  # type: ignore[type-arg]  # generic for type c
         if stored is not None and role != Role.OWNER and is_last_owner(stored):
             raise ValidationError(str(LastOwner.__doc__))
         return role
+
+    def clean_user(self) -> User:
+        user: User = self.cleaned_data["user"]
+        try:
+            check_proven(user)
+        except ValidationError as error:
+            raise ValidationError(error.messages) from None
+        return user
 
 
 @admin.register(Membership)

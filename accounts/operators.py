@@ -10,7 +10,9 @@ from accounts.actors import SYSTEM, Actor
 from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import User
+from accounts.people import check_proven
 from accounts.portraits import PERSON, Likeness
+from accounts.services import keep_address
 
 
 def operators() -> QuerySet[User]:
@@ -29,12 +31,15 @@ def make_operator(
 ) -> User:
     """Let a person use the admin site, creating the person where the address is new; these are all of the groups.
 
-    A known person keeps the password.
+    A known person keeps the password. Raises `ValidationError` for who signs in by an address that nobody has proven.
     """
     user = User.objects.select_for_update().filter(email__iexact=email).first()
     before = PERSON.of(user) if user is not None else None
     if user is None:
         user = User.objects.create_user(email, password)
+        keep_address(user=user, verified=True)
+    else:
+        check_proven(user)
     user.is_staff, user.is_superuser = True, is_superuser
     user.save(update_fields=["is_staff", "is_superuser"])
     user.groups.set(groups)

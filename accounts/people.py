@@ -5,6 +5,7 @@ from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.urls import reverse
 
@@ -13,6 +14,11 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import User
 from accounts.portraits import PERSON
+
+UNPROVEN = (
+    "Somebody has an account with this address and has not shown that it is theirs: hand its owner a link for a new "
+    "password first, by `member password-link`."
+)
 
 
 @transaction.atomic
@@ -32,6 +38,19 @@ def reset_factors(*, user: User, actor: Actor = SYSTEM) -> int:
         seen = PERSON.of(user)
         record(actor=actor, action=Action.PERSON_FACTORS_RESET, before=seen, after=seen, reason=f"{removed} removed")
     return int(removed)
+
+
+def check_proven(user: User) -> None:
+    """Raise `ValidationError` where somebody signs in by an address that they have not shown to be theirs.
+
+    They may have taken another's, so nothing is given to them that is meant for its owner.
+    """
+    is_proven = EmailAddress.objects.filter(user=user, email=user.email.lower(), verified=True).exists()
+    # Operators are made at the machine alone, and have everything already.
+    if is_proven or user.is_staff or user.is_superuser:
+        return
+    if user.has_usable_password() or Authenticator.objects.filter(user=user).exists():
+        raise ValidationError({"email": UNPROVEN})
 
 
 @transaction.atomic

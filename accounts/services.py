@@ -12,6 +12,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.membership import check_owner, lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
+from accounts.people import check_proven
 from accounts.portraits import MEMBER, PERSON, TENANT
 from accounts.ranks import Rank, check_role_change
 
@@ -144,7 +145,8 @@ def add_member(
 ) -> Membership:
     """Give a person a role at `tenant`, creating the person where the address is new; a member's role changes.
 
-    Raises `RankRefused` or `LastOwner`, and then nobody is created.
+    Raises `RankRefused` or `LastOwner`, and then nobody is created; `ValidationError` for who signs in by an address
+    that nobody has proven.
     """
     lock_members(tenant.pk)
     user = User.objects.filter(email__iexact=email).first()
@@ -157,6 +159,8 @@ def add_member(
         # Who has the machine or the admin site vouches for the address; members prove theirs by an invitation.
         vouched = rank_at(tenant.pk, actor) == Rank.INSTALLATION
         user = create_person(email=email, password=password, verified=vouched, actor=actor)
+    else:
+        check_proven(user)
     membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     record(actor=actor, action=Action.MEMBER_ADDED, after=MEMBER.of(membership))
     return membership

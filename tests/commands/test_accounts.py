@@ -9,8 +9,9 @@ from django.test import Client
 from accounts.calendars import Calendar
 from accounts.commands import CommandFailed
 from accounts.models import Membership, Tenant, User
+from accounts.services import create_person
 from tests.commands.asking import ask
-from tests.people import acme, alice, bob, globex
+from tests.people import PASSWORD, acme, alice, bob, globex
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +105,21 @@ def test_adding_a_member_again_changes_the_role() -> None:
     person = bob()
     assert ask("member", "add", "--tenant", "acme", "--email", person.email, "--role", "admin")["role"] == "admin"
     assert Membership.objects.filter(user=person).count() == 1
+
+
+def test_who_has_taken_an_address_gets_nothing_that_its_owner_is_given(client: Client) -> None:
+    create_person(email="eve@acme.example", password=PASSWORD)
+    acme()
+    grants = [("member", "add", "--tenant", "acme"), ("operator", "create", "--superuser")]
+    for grant in grants:
+        with pytest.raises(CommandFailed, match="member password-link"):
+            ask(*grant, "--email", "Eve@acme.example")
+    assert not Membership.objects.filter(user__email="eve@acme.example").exists()
+    link = urlsplit(ask("member", "password-link", "--email", "eve@acme.example")["link"]).path
+    form = client.get(link)["Location"]
+    client.post(form, {"password1": "a-long-secret-1", "password2": "a-long-secret-1"})
+    for grant in grants:
+        assert ask(*grant, "--email", "eve@acme.example")["can_sign_in"] is True
 
 
 def test_an_invitation_is_a_link_that_opens_once(client: Client) -> None:
