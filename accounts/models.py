@@ -1,6 +1,7 @@
 """Who: the people, the customers, and which person may act for which customer."""
 
 from typing import ClassVar
+from unicodedata import category
 from zoneinfo import available_timezones
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -57,6 +58,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
 
+NOT_IN_NAMES = ("Cc", "Zl", "Zp")
+"""Control characters and line ends, by their Unicode category."""
+
+
 def check_timezone(value: str) -> None:
     """Raise `ValidationError` unless `value` is an IANA time zone."""
     if value not in available_timezones():
@@ -94,6 +99,14 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Refuse a name that does not fit on a line; one from before may stay, so that its tenant can be suspended."""
+        super().clean()
+        if all(category(character) not in NOT_IN_NAMES for character in self.name):
+            return
+        if self.name not in Tenant.objects.filter(pk=self.pk).values_list("name", flat=True):
+            raise ValidationError({"name": "A name holds neither line ends nor other control characters."})
 
     @property
     def calendar(self) -> Calendar:

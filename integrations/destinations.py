@@ -50,7 +50,10 @@ class Destinations:
         """Raise `ForbiddenDestination` for what can be refused without resolving a name."""
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise ForbiddenDestination("there is no such port") from None
         if (host, port) in self.hosts:
             return
         literal = _literal(host)

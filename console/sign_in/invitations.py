@@ -28,7 +28,8 @@ def mail_link(request: HttpRequest, invitation: Invitation, token: str) -> None:
     context = {"invitation": invitation, "link": link_of(request, token), "inviter": request.user}
     text = render_to_string("console/mail/invitation.txt", context)
     try:
-        send_mail(f"Invitation to {invitation.tenant.name}", text, None, [invitation.email])
+        # Headers have one line, whatever a name from before has.
+        send_mail(" ".join(f"Invitation to {invitation.tenant.name}".split()), text, None, [invitation.email])
     except (OSError, smtplib.SMTPException) as error:
         logger.error("Mail cannot be handed over: %s.", type(error).__name__)
         raise NotMailed(NotMailed.__doc__) from None

@@ -31,6 +31,15 @@ def test_an_unknown_time_zone_is_refused() -> None:
         ask("tenant", "create", "--name", "Initech", "--timezone", "Mars")
 
 
+def test_a_name_has_one_line_and_one_from_before_is_in_nobodys_way() -> None:
+    with pytest.raises(CommandFailed, match="name: A name holds neither line ends"):
+        ask("tenant", "create", "--name", "Initech\nBcc: eve@acme.example")
+    Tenant.objects.filter(pk=acme().pk).update(name="Acme\nBcc: eve@acme.example")
+    assert ask("tenant", "update", "--tenant", "acme", "--suspend")["suspended_at"] is not None
+    with pytest.raises(CommandFailed, match="name: "):
+        ask("tenant", "update", "--tenant", "acme", "--name", "Acme\r\n")
+
+
 def test_a_tenant_is_found_by_slug_and_by_id() -> None:
     tenant = acme()
     assert ask("tenant", "show", "--tenant", "acme") == ask("tenant", "show", "--tenant", tenant.pk)

@@ -19,12 +19,12 @@ from accounts.invitation_services import (
     invite,
     revoke_invitation,
 )
-from accounts.models import AuditEvent, Invitation, Membership, Role, User
+from accounts.models import AuditEvent, Invitation, Membership, Role, Tenant, User
 from accounts.ranks import RankRefused
 from accounts.services import add_member, change_role
 from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice, bob, charlie, globex
-from tests.sign_in.door import is_in, link_in, mail_set_up
+from tests.sign_in.door import entered, is_in, link_in, mail_set_up
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -65,6 +65,13 @@ def test_somebody_new_comes_by_the_link_that_was_mailed() -> None:
     assert message.to == [EVE]
     assert role_of(EVE) == Role.DEVELOPER
     assert User.objects.get(email=EVE).emailaddress_set.get().verified  # type: ignore[attr-defined]
+
+
+def test_a_tenants_name_adds_no_headers_to_the_mail() -> None:
+    Tenant.objects.filter(pk=acme().pk).update(name="Acme\r\nBcc: charlie@globex.example")
+    with mail_set_up() as sent:
+        entered(alice()).post("/members/invite", {"email": EVE, "role": "developer"})
+    assert [message.subject for message in sent] == ["Invitation to Acme Bcc: charlie@globex.example"]
 
 
 def test_without_mail_the_link_is_shown_once_and_proves_nothing_of_the_address() -> None:

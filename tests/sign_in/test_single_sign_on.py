@@ -292,7 +292,14 @@ def test_another_issuer_needs_the_secret_again_and_forgets_who_was_who(provider:
 
 
 @pytest.mark.parametrize(
-    "issuer", ["http://login.example.com", "https://127.0.0.1", "https://169.254.169.254", "https://u:p@x.example"]
+    "issuer",
+    [
+        "http://login.example.com",
+        "https://127.0.0.1",
+        "https://169.254.169.254",
+        "https://u:p@x.example",
+        "https://login.example.com:99999",
+    ],
 )
 def test_an_issuer_lies_on_the_open_internet(issuer: str) -> None:
     with pytest.raises(ValidationError):
