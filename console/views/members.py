@@ -44,10 +44,13 @@ def show(request: DeskRequest) -> HttpResponse:
     return _page(request, InvitationForm(request))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @for_tenant
+@reauthentication_required(app="console")  # type: ignore[untyped-decorator]  # allauth has no types
 def invite_somebody(request: DeskRequest) -> HttpResponse:
     _managers_only(request)
+    if request.method != "POST":
+        return _back_from_elsewhere(request)
     form = InvitationForm(request, request.POST)
     if not form.is_valid():
         return _page(request, form, status=400)
@@ -86,11 +89,14 @@ def revoke(request: DeskRequest, invitation_id: UUID) -> HttpResponse:
     return redirect("console:members")
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @for_tenant
+@reauthentication_required(app="console")  # type: ignore[untyped-decorator]  # allauth has no types
 def set_role(request: DeskRequest, user_id: int) -> HttpResponse:
     _managers_only(request)
     member = _member(request, user_id)
+    if request.method != "POST":
+        return _back_from_elsewhere(request)
     role = request.POST.get("role", "")
     if role not in Role.values:
         raise Http404("No such role.")
@@ -120,6 +126,12 @@ def remove(request: DeskRequest, user_id: int) -> HttpResponse:
 def roles_for(request: DeskRequest) -> list[tuple[str, str]]:
     """The roles that the person may give."""
     return [(role.value, role.label) for role in Role if rank_of(role.value) <= request.desk.rank]
+
+
+def _back_from_elsewhere(request: DeskRequest) -> HttpResponse:
+    """Show the forms again to who has signed in anew at an identity provider: what was filled in is gone by then."""
+    messages.info(request, "That took a while: please fill in the form again.")
+    return redirect("console:members")
 
 
 def _managers_only(request: DeskRequest) -> None:

@@ -99,12 +99,13 @@ DECLARED: dict[str, dict[str, str]] = {
         "POST PUT PATCH DELETE OPTIONS": "* 405",
     },
     "console:invite": {
-        "GET HEAD PUT PATCH DELETE OPTIONS": "* 405",
+        "GET HEAD": "viewer developer operator 403; admin owner stranger 302; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
         "POST": "viewer developer operator 403; admin owner stranger 200; * login",
     },
     "console:member_role": {
-        "GET HEAD PUT PATCH DELETE OPTIONS": "* 405",
-        "POST": "viewer developer operator 403; admin owner 302; stranger 404; * login",
+        "GET HEAD POST": "viewer developer operator 403; admin owner 302; stranger 404; * login",
+        "PUT PATCH DELETE OPTIONS": "* 405",
     },
     "console:member_remove": {
         "GET HEAD": "viewer admin owner 200; developer stranger 404; operator 403; * login",

@@ -24,7 +24,7 @@ from accounts.ranks import RankRefused
 from accounts.services import add_member, change_role
 from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice, bob, charlie, globex
-from tests.sign_in.door import entered, is_in, link_in, mail_set_up
+from tests.sign_in.door import is_in, link_in, mail_set_up, step_up
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -41,6 +41,13 @@ def invited(role: Role = Role.DEVELOPER, **named: Any) -> tuple[Invitation, str]
     return invite(**given | named)
 
 
+def known_again(user: User) -> Client:
+    """A browser in which this person has just shown again that it is them."""
+    client = signed_in(user)
+    step_up(client)
+    return client
+
+
 def opened(token: str) -> Client:
     client = Client()
     assert client.get(f"{JOIN}{token}/")["Location"] == JOIN
@@ -53,7 +60,7 @@ def role_of(email: str) -> str | None:
 
 def test_somebody_new_comes_by_the_link_that_was_mailed() -> None:
     with mail_set_up() as sent:
-        owner = signed_in(alice())
+        owner = known_again(alice())
         assert owner.post("/members/invite", {"email": EVE, "role": "developer"})["Location"] == "/members"
         (message,) = sent
         client = Client()
@@ -70,12 +77,12 @@ def test_somebody_new_comes_by_the_link_that_was_mailed() -> None:
 def test_a_tenants_name_adds_no_headers_to_the_mail() -> None:
     Tenant.objects.filter(pk=acme().pk).update(name="Acme\r\nBcc: charlie@globex.example")
     with mail_set_up() as sent:
-        entered(alice()).post("/members/invite", {"email": EVE, "role": "developer"})
+        known_again(alice()).post("/members/invite", {"email": EVE, "role": "developer"})
     assert [message.subject for message in sent] == ["Invitation to Acme Bcc: charlie@globex.example"]
 
 
 def test_without_mail_the_link_is_shown_once_and_proves_nothing_of_the_address() -> None:
-    page = signed_in(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
+    page = known_again(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
     path = link_in(page.context["link"])
     assert path not in signed_in(alice()).get("/members").content.decode()
     client = Client()
@@ -198,7 +205,7 @@ def test_joining_is_written_down_with_who_came() -> None:
 def test_a_mail_server_that_does_not_answer_leaves_no_invitation(monkeypatch: pytest.MonkeyPatch) -> None:
     with mail_set_up():
         monkeypatch.setattr("console.sign_in.invitations.send_mail", refuse)
-        page = signed_in(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
+        page = known_again(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
     assert page.status_code == 502
     assert "does not take the invitation" in page.content.decode()
     assert not Invitation.objects.pending().exists()
@@ -209,7 +216,7 @@ def refuse(*_: object) -> None:
 
 
 def test_the_page_of_members_is_for_admins_and_owners_of_the_tenant() -> None:
-    owner, viewer = signed_in(alice()), signed_in(bob())
+    owner, viewer = known_again(alice()), known_again(bob())
     page = owner.get("/members").content.decode()
     assert bob().email in page
     assert viewer.get("/members").status_code == 403
@@ -219,16 +226,27 @@ def test_the_page_of_members_is_for_admins_and_owners_of_the_tenant() -> None:
 
 
 def test_roles_are_changed_within_ranks() -> None:
-    owner = signed_in(alice())
+    owner = known_again(alice())
     owner.post(f"/members/{bob().pk}/role", {"role": "admin"})
     assert role_of(bob().email) == "admin"
-    admin = signed_in(bob())
+    admin = known_again(bob())
     admin.post(f"/members/{bob().pk}/role", {"role": "owner"})
     admin.post(f"/members/{alice().pk}/role", {"role": "viewer"})
     owner.post(f"/members/{alice().pk}/role", {"role": "viewer"})
     assert (role_of(bob().email), role_of(alice().email)) == ("admin", "owner")
     assert owner.post(f"/members/{charlie().pk}/role", {"role": "viewer"}).status_code == 404
     assert owner.post(f"/members/{bob().pk}/role", {"role": "god"}).status_code == 404
+
+
+def test_inviting_and_roles_ask_again_who_one_is_and_go_on_with_what_was_sent() -> None:
+    steps = [("/members/invite", {"email": EVE, "role": "admin"}), (f"/members/{bob().pk}/role", {"role": "admin"})]
+    for path, form in steps:
+        owner = signed_in(alice())
+        assert owner.post(path, form)["Location"].startswith("/accounts/reauthenticate/?next=")
+        assert (role_of(bob().email), Invitation.objects.count()) == ("viewer", int(path != "/members/invite"))
+        owner.post("/accounts/reauthenticate/", {"password": PASSWORD, "next": path})
+        assert owner.get(path)["Location"] == "/members"
+    assert (role_of(bob().email), Invitation.objects.get().role) == ("admin", "admin")
 
 
 def test_removing_asks_again_who_one_is_and_shows_what_goes() -> None:
