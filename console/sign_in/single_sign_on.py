@@ -14,12 +14,14 @@ from allauth.socialaccount.providers.base.constants import AuthProcess
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
+from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
 from accounts.invitation_services import InvitationGone, accept_invitation, good_invitation
 from accounts.models import Invitation, Membership, Tenant, User
+from accounts.people import check_proven
 from console.sign_in.boundary import mark_of
 from console.sign_in.traces import person
 from integrations.models import IdentityProvider
@@ -171,10 +173,19 @@ def _invited(request: HttpRequest, tenant_id: UUID, email: str) -> User | None:
     except InvitationGone:
         return None
     known = User.objects.filter(email__iexact=email).first()
-    if known is not None and _stands_above(known):
+    if known is not None and not _may_be_joined(known):
         return None
     actor = person(request, known or User(email=email))
     return accept_invitation(invitation=invitation, now=now, user=known, by_link=False, actor=actor).user
+
+
+def _may_be_joined(known: User) -> bool:
+    """Not where somebody else may have made the account in this person's name, nor operators."""
+    try:
+        check_proven(known)
+    except ValidationError:
+        return False
+    return not _stands_above(known)
 
 
 def _may_come(user: User, tenant_id: UUID) -> bool:

@@ -14,7 +14,7 @@ from accounts.actors import Actor
 from accounts.invitation_services import invite
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
 from accounts.ranks import RankRefused
-from accounts.services import add_member, require_second_factor
+from accounts.services import add_member, keep_address, require_second_factor
 from integrations import rotation
 from integrations.models import IdentityProvider as Kept
 from integrations.services import CredentialRequired
@@ -130,6 +130,20 @@ def test_who_is_invited_comes_by_single_sign_on_and_has_proven_nothing_elsewhere
     assert eve.memberships.get().role == Role.DEVELOPER
     assert not eve.has_usable_password()
     assert not eve.emailaddress_set.get().verified  # type: ignore[attr-defined]
+
+
+def test_who_is_invited_is_not_led_into_an_account_that_another_made_in_their_name(provider: IdentityProvider) -> None:
+    squatted = User.objects.create_user("eve@acme.example", password="of-somebody-else")
+    keep_address(user=squatted, verified=False)
+    invite(tenant=acme(), email=squatted.email, role=Role.DEVELOPER, now=datetime.now(UTC), by_mail=True)
+    provider.claims = {"sub": "e-1", "email": squatted.email, "email_verified": True}
+    client, _ = come(provider)
+    assert not is_in(client)
+    assert not squatted.memberships.exists()
+    keep_address(user=squatted, verified=True)
+    client, _ = come(provider)
+    assert is_in(client)
+    assert squatted.memberships.get().role == Role.DEVELOPER
 
 
 def test_a_session_of_one_tenants_provider_reaches_that_tenant_alone(provider: IdentityProvider) -> None:
