@@ -16,6 +16,7 @@ from accounts.addresses import covers, network_of
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
 from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
+from integrations.key_records import life_of
 from integrations.key_services import (
     KEY_FIELDS,
     KeyIsRevoked,
@@ -269,7 +270,6 @@ def _records(rows: Sequence[GatewayKey]) -> list[dict[str, Any]]:
 
 def _record_at(key: GatewayKey, now: datetime) -> dict[str, Any]:
     """A key without its secret."""
-    grace = key.previous_expires_at
     return {
         "id": key.pk,
         "tenant_id": key.tenant_id,
@@ -280,14 +280,6 @@ def _record_at(key: GatewayKey, now: datetime) -> dict[str, Any]:
         "integration_ids": sorted(one.pk for one in key.integrations.all()),
         "allowed_models": key.allowed_models,
         "allowed_networks": key.allowed_networks,
-        "expires_at": key.expires_at,
-        "old_key_expires_at": grace if grace is not None and grace > now else None,
-        "frozen_at": key.frozen_at,
-        "revoked_at": key.revoked_at,
-        "revoke_reason": key.revoke_reason or None,
-        "created_at": key.created_at,
         "created_by": key.created_by_id,
-        "last_used_at": key.last_used_at,
-        "last_used_address": key.last_used_address,
-        "request_count": key.request_count,
+        **life_of(key, now),
     }

@@ -20,6 +20,7 @@ from accounts.commands import (
     words,
 )
 from accounts.printing import Record
+from integrations.key_records import life_of
 from integrations.key_services import create_key, freeze_key, revoke_key, rotate_key, unfreeze_key, update_key
 from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of
 from integrations.models import GatewayKey, Scope
@@ -168,7 +169,6 @@ def check_expiry(expires_at: datetime | None) -> None:
 
 def record_of(key: GatewayKey, now: datetime) -> dict[str, object]:
     """A key as commands show it, without its secret."""
-    grace = key.previous_expires_at
     return {
         "id": key.pk,
         "public_id": key.public_id,
@@ -179,13 +179,5 @@ def record_of(key: GatewayKey, now: datetime) -> dict[str, object]:
         "integrations": sorted(integration.name for integration in key.integrations.all()),
         "models": key.allowed_models,
         "networks": key.allowed_networks,
-        "expires_at": key.expires_at,
-        "old_key_expires_at": grace if grace is not None and grace > now else None,
-        "frozen_at": key.frozen_at,
-        "revoked_at": key.revoked_at,
-        "revoke_reason": key.revoke_reason or None,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "last_used_address": key.last_used_address,
-        "request_count": key.request_count,
+        **life_of(key, now),
     }
