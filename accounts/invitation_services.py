@@ -1,6 +1,7 @@
 """Writes: who is invited to a tenant, and who comes."""
 
 from datetime import datetime
+from uuid import UUID
 
 from allauth.account.models import EmailAddress
 from django.db import transaction
@@ -8,6 +9,7 @@ from django.db import transaction
 from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.invitation_rates import check_rate
 from accounts.invitations import LIFETIME, Invitation, digest_of, new_token
 from accounts.membership import lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
@@ -34,18 +36,27 @@ class ForSomebodyElse(Exception):
 
 @transaction.atomic
 def invite(
-    *, tenant: Tenant, email: str, role: Role, now: datetime, by_mail: bool = False, actor: Actor = SYSTEM
+    *,
+    tenant: Tenant,
+    email: str,
+    role: Role,
+    now: datetime,
+    by_mail: bool = False,
+    until: datetime | None = None,
+    actor: Actor = SYSTEM,
 ) -> tuple[Invitation, str]:
     """Offer a role to whoever reads the mail of an address; the invitation and the token of its link, shown once.
 
-    `by_mail`: the link goes to the address and to nobody else. An earlier invitation of the address ends. Raises
-    `AlreadyMember`, or `RankRefused` for a role above the own one.
+    `by_mail`: the link goes to the address and to nobody else. `until`: when whoever invites can do so no more. An
+    earlier invitation of the address ends. Raises `AlreadyMember`, `RankRefused` for a role above the own one, or
+    `TooManyInvitations`.
     """
     lock_members(tenant.pk)
     email = email.strip().lower()
     if Membership.objects.for_tenant(tenant).filter(user__email__iexact=email).exists():
         raise AlreadyMember(AlreadyMember.__doc__)
     _check(tenant, now=None, to=role, actor=actor)
+    check_rate(tenant=tenant, email=email, now=now)
     for earlier in Invitation.objects.for_tenant(tenant.pk).pending().filter(email__iexact=email):
         revoke_invitation(invitation=earlier, now=now, actor=actor)
     token = new_token()
@@ -55,9 +66,10 @@ def invite(
         email=email,
         role=role,
         invited_by=inviter,
+        invited_by_key=UUID(actor.id) if actor.kind == ActorKind.KEY else None,
         token_digest=digest_of(token),
         was_mailed=by_mail,
-        expires_at=now + LIFETIME,
+        expires_at=now + LIFETIME if until is None else min(now + LIFETIME, until),
     )
     record(actor=actor, action=Action.MEMBER_INVITED, after=INVITATION.of(made))
     return made, token
@@ -101,7 +113,7 @@ def accept_invitation(
     if user is not None and user.email.lower() != stored.email:
         raise ForSomebodyElse(ForSomebodyElse.__doc__)
     # Who invites by mail does not see the link, and operators vouch; a link that was handed on proves nothing.
-    proven = by_link and (stored.was_mailed or stored.invited_by_id is None)
+    proven = by_link and (stored.was_mailed or (stored.invited_by_id is None and stored.invited_by_key is None))
     if user is None:
         user = create_person(email=stored.email, password=password, name=name, verified=proven, actor=actor)
     elif proven:

@@ -38,7 +38,9 @@ class Invitation(models.Model):
     email = models.EmailField(max_length=254)
     role = models.CharField(max_length=16)
     invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+")
-    """None: an operator or a command, who stand above every tenant."""
+    """None: a gateway key, or an operator or a command, who stand above every tenant."""
+    invited_by_key = models.UUIDField(null=True)
+    """The gateway key that sent it. Keys live above this floor, which is why it is no link."""
     token_digest = models.CharField(max_length=64, unique=True)
     was_mailed = models.BooleanField(default=False)
     """The link went to the address alone, so whoever has it reads the address's mail."""
@@ -59,6 +61,10 @@ class Invitation(models.Model):
                 condition=Q(accepted_at=None, revoked_at=None),
                 name="cus_invitations_one_pending",
             )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at"], name="cus_invitations_of_tenant"),
+            models.Index(fields=["email", "-created_at"], name="cus_invitations_to_address"),
         ]
 
     def __str__(self) -> str:

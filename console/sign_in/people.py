@@ -4,9 +4,7 @@ import logging
 import smtplib
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import (
@@ -23,7 +21,9 @@ from django.utils import timezone
 
 from accounts.actors import plain_address
 from accounts.audit_events import Action
+from accounts.durations import in_words
 from accounts.guesses import charge, release
+from accounts.links import publicly
 from accounts.models import User
 from console.sign_in.boundary import MARK, provider_of, set_mark, way_in
 from console.sign_in.known_browsers import attempt_of, remember
@@ -128,17 +128,3 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
 def account_in(credentials: Mapping[str, Any]) -> str:
     """The address as it was typed."""
     return str(credentials.get("email") or credentials.get("username") or "")
-
-
-def publicly(url: str) -> str:
-    """The same page at the public address, if there is one: a request may name any allowed host."""
-    if settings.ENVIRONMENT.public_url is None:
-        return url
-    parts = urlsplit(url)
-    return f"{settings.ENVIRONMENT.public_url}{parts.path}{'?' if parts.query else ''}{parts.query}"
-
-
-def in_words(wait: timedelta) -> str:
-    """`40 seconds`, `3 minutes`; rounded up."""
-    seconds = int(wait.total_seconds()) + 1
-    return f"{seconds} seconds" if seconds <= 60 else f"{-(-seconds // 60)} minutes"

@@ -14,13 +14,15 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts.invitation_mail import NotMailed, mail_link
+from accounts.invitation_rates import TooManyInvitations
 from accounts.invitation_services import AlreadyMember, InvitationGone, invite, revoke_invitation
+from accounts.links import invitation_link
 from accounts.models import Invitation, Membership, Role
 from accounts.ranks import LastOwner, RankRefused, rank_of
 from accounts.services import NotAMember, change_role, remove_member
 from console.desk import DeskRequest, for_tenant
 from console.sign_in.factors import SECOND_FACTORS
-from console.sign_in.invitations import NotMailed, link_of, mail_link
 from console.sign_in.traces import person
 
 REFUSALS = (RankRefused, LastOwner, NotAMember, AlreadyMember, InvitationGone)
@@ -63,10 +65,16 @@ def invite_somebody(request: DeskRequest) -> HttpResponse:
     except REFUSALS as error:
         form.add_error(None, str(error))
         return _page(request, form, status=400)
+    except TooManyInvitations as error:
+        form.add_error(None, str(error))
+        answer = _page(request, form, status=429)
+        answer["Retry-After"] = str(error.seconds)
+        return answer
+    link = invitation_link(request, token)
     if not settings.MAIL_IS_SET_UP:
-        return _page(request, InvitationForm(request), link=link_of(request, token), invited=made)
+        return _page(request, InvitationForm(request), link=link, invited=made)
     try:
-        mail_link(request, made, token)
+        mail_link(invitation=made, link=link, inviter=request.user.email)
     except NotMailed as error:
         revoke_invitation(invitation=made, now=now, actor=person(request))
         form.add_error(None, str(error))

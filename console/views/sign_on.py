@@ -8,10 +8,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts.links import publicly
 from accounts.ranks import RankRefused
 from accounts.services import require_second_factor
 from console.desk import DeskRequest, for_tenant
-from console.sign_in.people import publicly
 from console.sign_in.single_sign_on import provider_id_of
 from console.sign_in.step_up import step_up
 from console.sign_in.traces import person

@@ -204,7 +204,7 @@ def test_joining_is_written_down_with_who_came() -> None:
 
 def test_a_mail_server_that_does_not_answer_leaves_no_invitation(monkeypatch: pytest.MonkeyPatch) -> None:
     with mail_set_up():
-        monkeypatch.setattr("console.sign_in.invitations.send_mail", refuse)
+        monkeypatch.setattr("accounts.invitation_mail.send_mail", refuse)
         page = known_again(alice()).post("/members/invite", {"email": EVE, "role": "viewer"})
     assert page.status_code == 502
     assert "does not take the invitation" in page.content.decode()

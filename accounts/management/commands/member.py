@@ -20,6 +20,7 @@ from accounts.commands import (
     tenant_named,
     verb,
 )
+from accounts.invitation_rates import TooManyInvitations
 from accounts.invitation_services import AlreadyMember, invite
 from accounts.models import Membership, Role, User
 from accounts.people import password_link, reset_factors
@@ -32,7 +33,7 @@ EMAIL = argument("--email", required=True)
 
 class Command(VerbCommand):
     help = "People of a customer: add, invite, list, role, remove, password-link, reset-factors."
-    expected = (RankRefused, LastOwner, NotAMember, AlreadyMember)
+    expected = (RankRefused, LastOwner, NotAMember, AlreadyMember, TooManyInvitations)
 
     @verb(
         "add",
