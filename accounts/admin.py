@@ -21,12 +21,13 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from accounts.actors import Actor
-from accounts.admin_actions import Order, confirmed
-from accounts.admin_bases import FewPages, HouseAdmin, ReadOnlyAdmin, RecordedAdmin, WordsFilter, operator_of
+from accounts.admin_actions import Order, ReasonedDeletion, confirmed
+from accounts.admin_bases import FewPages, ReadOnlyAdmin, RecordedAdmin, WordsFilter, operator_of
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.departures import KeysLeft
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
-from accounts.people import check_proven
+from accounts.people import AddressUnproven, check_proven
 from accounts.portraits import GROUP, PERSON, TENANT
 from accounts.ranks import LastOwner, Rank, RankRefused, rank_of
 from accounts.services import (
@@ -123,18 +124,21 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(StockGroupAdmin, RecordedAdmin):
+class GroupAdmin(ReasonedDeletion, StockGroupAdmin, RecordedAdmin):
     """What operators may do, in bundles. A group may be deleted: no evidence refers to it."""
 
     portrait = GROUP
     created, changed = Action.GROUP_CREATED, Action.GROUP_CHANGED
+    actions = ("remove",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm("auth.delete_group")
 
-    def delete_model(self, request: HttpRequest, obj: Group) -> None:
-        record(actor=operator_of(request), action=Action.GROUP_DELETED, before=GROUP.of(obj))
-        super().delete_model(request, obj)
+    @confirmed("Delete", effect="Operators lose what only these groups allow, from now on.", permission="delete")
+    def remove(self, group: Group, order: Order) -> None:
+        with transaction.atomic():
+            record(actor=order.actor, action=Action.GROUP_DELETED, before=GROUP.of(group), reason=order.reason)
+            group.delete()
 
 
 REFUSALS = (RankRefused, LastOwner, NotAMember)
@@ -144,23 +148,26 @@ def _rank(membership: Membership) -> Rank:
     return rank_of(membership.role)
 
 
-def _add(entered: Membership, actor: Actor) -> None:
+def _add(entered: Membership, actor: Actor) -> KeysLeft:
     add_member(tenant=entered.tenant, email=entered.user.email, role=Role(entered.role), actor=actor)
+    return KeysLeft()
 
 
-def _change(entered: Membership, actor: Actor) -> None:
-    change_role(membership=entered, role=Role(entered.role), actor=actor)
+def _change(entered: Membership, actor: Actor) -> KeysLeft:
+    return change_role(membership=entered, role=Role(entered.role), actor=actor)[1]
 
 
-def _remove(entered: Membership, actor: Actor) -> None:
-    remove_member(membership=entered, actor=actor)
+def _replace(entered: Membership, actor: Actor) -> KeysLeft:
+    reason = f"{entered.user.email} was put in the place"
+    return remove_member(membership=entered, actor=actor, reason=reason)
 
 
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only
-    """Who may act for the tenant."""
+    """Who may act for the tenant. Whoever is removed is so by a page that asks for a reason."""
 
     model = Membership
     extra = 0
+    can_delete = False
     autocomplete_fields = ("user",)
 
 
@@ -188,22 +195,24 @@ class TenantAdmin(RecordedAdmin):
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Give and take roles as the services do, the highest first, so that one owner may follow another."""
         formset.save(commit=False)
-        steps: list[Callable[[Actor], object]] = []
+        steps: list[Callable[[Actor], KeysLeft]] = []
         moved = [row for row, fields in formset.changed_objects if "user" in fields]
         for row in sorted([*formset.new_objects, *moved], key=_rank, reverse=True):
             steps.append(partial(_add, row))
         changed = [row for row, fields in formset.changed_objects if "user" not in fields]
         for row in sorted(changed, key=_rank, reverse=True):
             steps.append(partial(_change, row))
-        for row in [*moved, *formset.deleted_objects]:
-            steps.append(partial(_remove, row))
+        for row in moved:
+            steps.append(partial(_replace, row))
+        left = KeysLeft()
         for step in steps:
             try:
-                step(operator_of(request))
+                left += step(operator_of(request))
             except REFUSALS as error:
                 self.message_user(request, str(error), messages.ERROR)
             except ValidationError as error:
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
+        _tell(self, request, left)
 
     @confirmed(
         "Suspend",
@@ -236,19 +245,18 @@ class MembershipForm(ModelForm):  # type: ignore[type-arg]  # generic for type c
         stored = Membership.objects.filter(pk=self.instance.pk).first()
         if stored is not None and role != Role.OWNER and is_last_owner(stored):
             raise ValidationError(str(LastOwner.__doc__))
+        if stored is not None and rank_of(role) > rank_of(stored.role):
+            check_proven(stored.user)
         return role
 
     def clean_user(self) -> User:
         user: User = self.cleaned_data["user"]
-        try:
-            check_proven(user)
-        except ValidationError as error:
-            raise ValidationError(error.messages) from None
+        check_proven(user)
         return user
 
 
 @admin.register(Membership)
-class MembershipAdmin(HouseAdmin):
+class MembershipAdmin(ReasonedDeletion):
     """Which person acts for which tenant. A membership may be deleted: no evidence refers to it."""
 
     form = MembershipForm
@@ -267,12 +275,9 @@ class MembershipAdmin(HouseAdmin):
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
         actor, role = operator_of(request), Role(obj.role)
         if change:
-            _unless_refused(partial(change_role, membership=obj, role=role, actor=actor))
+            _tell(self, request, _unless_refused(partial(_change, obj, actor)))
         else:
             obj.pk = add_member(tenant=obj.tenant, email=obj.user.email, role=role, actor=actor).pk
-
-    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        _unless_refused(partial(remove_member, membership=obj, actor=operator_of(request)))
 
     @confirmed(
         "Remove",
@@ -280,8 +285,8 @@ class MembershipAdmin(HouseAdmin):
         permission="delete",
         refusals=REFUSALS,
     )
-    def remove(self, membership: Membership, order: Order) -> None:
-        remove_member(membership=membership, actor=order.actor, reason=order.reason)
+    def remove(self, membership: Membership, order: Order) -> str:
+        return str(remove_member(membership=membership, actor=order.actor, reason=order.reason))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and is_last_owner(obj):
@@ -289,12 +294,17 @@ class MembershipAdmin(HouseAdmin):
         return admin.ModelAdmin.has_delete_permission(self, request, obj)
 
 
-def _unless_refused(act: Callable[[], object]) -> None:
+def _unless_refused(act: Callable[[], KeysLeft]) -> KeysLeft:
     """The form has asked before, so this is for what happened meanwhile."""
     try:
-        act()
-    except REFUSALS as error:
+        return act()
+    except (*REFUSALS, AddressUnproven) as error:
         raise PermissionDenied(str(error)) from error
+
+
+def _tell(page: Any, request: HttpRequest, left: KeysLeft) -> None:
+    if told := str(left):
+        page.message_user(request, told, messages.WARNING)
 
 
 LONGEST_CHANGE = 120

@@ -9,14 +9,16 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from accounts.actors import Actor
-from accounts.admin_bases import operator_of
+from accounts.admin_bases import HouseAdmin, operator_of
 
 MOST_ROWS = 500
 MOST_NAMED = 20
@@ -44,6 +46,7 @@ class Order:
 
 
 Act = Callable[[Any, Any, Order], object]
+"""Does it to one row; text that it returns is told."""
 Acting = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
 
 
@@ -106,6 +109,24 @@ def confirmed(
     return decorate
 
 
+class ReasonedDeletion(HouseAdmin):
+    """Rows that may be deleted, one by one or several, by an action `remove` that is confirmed with a reason."""
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page of the action, for one row."""
+        found = self.get_object(request, unquote(object_id))
+        if not self.has_delete_permission(request, found):
+            raise PermissionDenied
+        if found is None:
+            raise Http404("There is no such row.")
+        chosen = self.get_queryset(request).filter(pk=found.pk)
+        acting: Acting = type(self).remove  # type: ignore[attr-defined]  # what the name says of the page
+        answer = acting(self, request, chosen)
+        return answer or redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
+
 def _act(
     page: Any,
     request: HttpRequest,
@@ -116,13 +137,15 @@ def _act(
     done = 0
     for row in rows:
         try:
-            act(row)
+            told = act(row)
         except ValidationError as error:
             page.message_user(request, f"{row}: {' '.join(error.messages)}", messages.ERROR)
         except refusals as error:
             page.message_user(request, f"{row}: {error}", messages.ERROR)
         else:
             done += 1
+            if isinstance(told, str) and told:
+                page.message_user(request, f"{row}: {told}", messages.WARNING)
     if done:
         page.message_user(request, f"Done for {done}; it holds from the next call on.", messages.SUCCESS)
     elif not rows:

@@ -83,11 +83,17 @@ def revoke_invitation(*, invitation: Invitation, now: datetime, actor: Actor = S
     if stored is None:
         raise InvitationGone(InvitationGone.__doc__)
     _check(stored.tenant, now=stored.role, to=None, actor=actor)
-    before = INVITATION.of(stored)
-    stored.revoked_at = now
-    stored.save(update_fields=["revoked_at"])
-    record(actor=actor, action=Action.MEMBER_INVITATION_REVOKED, before=before, after=INVITATION.of(stored))
-    return stored
+    return _revoke(stored, now, actor)
+
+
+@transaction.atomic
+def revoke_invitations_of_key(*, tenant_id: UUID, key_id: UUID, now: datetime, actor: Actor = SYSTEM) -> int:
+    """End what a gateway key has sent that may manage no more, whoever takes that from it; how many there were."""
+    lock_members(tenant_id)
+    pending = list(Invitation.objects.for_tenant(tenant_id).pending().filter(invited_by_key=key_id))
+    for invitation in pending:
+        _revoke(invitation, now, actor)
+    return len(pending)
 
 
 @transaction.atomic
@@ -151,6 +157,14 @@ def invitation_of(token: str, *, now: datetime) -> Invitation:
     """The invitation whose link has this token. Raises `InvitationGone`."""
     found = Invitation.objects.select_related("tenant", "invited_by").filter(token_digest=digest_of(token))
     return good_invitation(found.first(), now=now)
+
+
+def _revoke(stored: Invitation, now: datetime, actor: Actor) -> Invitation:
+    before = INVITATION.of(stored)
+    stored.revoked_at = now
+    stored.save(update_fields=["revoked_at"])
+    record(actor=actor, action=Action.MEMBER_INVITATION_REVOKED, before=before, after=INVITATION.of(stored))
+    return stored
 
 
 def _check(tenant: Tenant, *, now: str | None, to: str | None, actor: Actor) -> None:

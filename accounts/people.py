@@ -15,10 +15,15 @@ from accounts.audit_events import Action
 from accounts.models import User
 from accounts.portraits import PERSON
 
-UNPROVEN = (
-    "Somebody has an account with this address and has not shown that it is theirs: hand its owner a link for a new "
-    "password first, by `member password-link`."
-)
+
+class AddressUnproven(ValidationError):
+    """Somebody signs in by an address that nobody has shown to be theirs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Somebody has an account with this address and has not shown that it is theirs: an operator hands its "
+            "owner a link for a new password first, by `member password-link`."
+        )
 
 
 @transaction.atomic
@@ -41,7 +46,7 @@ def reset_factors(*, user: User, actor: Actor = SYSTEM) -> int:
 
 
 def check_proven(user: User) -> None:
-    """Raise `ValidationError` where somebody signs in by an address that they have not shown to be theirs.
+    """Raise `AddressUnproven` where somebody signs in by an address that they have not shown to be theirs.
 
     They may have taken another's, so nothing is given to them that is meant for its owner.
     """
@@ -50,7 +55,7 @@ def check_proven(user: User) -> None:
     if is_proven or user.is_staff or user.is_superuser:
         return
     if user.has_usable_password() or Authenticator.objects.filter(user=user).exists():
-        raise ValidationError({"email": UNPROVEN})
+        raise AddressUnproven
 
 
 @transaction.atomic

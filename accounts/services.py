@@ -10,11 +10,12 @@ from django.db.models import F
 from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.departures import KeysLeft, announce
 from accounts.membership import check_owner, lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
 from accounts.people import check_proven
 from accounts.portraits import MEMBER, PERSON, TENANT
-from accounts.ranks import Rank, check_role_change
+from accounts.ranks import KEY_RANK, Rank, check_role_change, rank_of
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
@@ -122,7 +123,7 @@ class IsAMember(Exception):
 
 
 class HasAnAccount(Exception):
-    """Somebody with this address has an account here already: invite them from the console, so that they agree."""
+    """Somebody with this address has an account here already: invite them, so that they agree."""
 
 
 @transaction.atomic
@@ -145,14 +146,14 @@ def add_member(
 ) -> Membership:
     """Give a person a role at `tenant`, creating the person where the address is new; a member's role changes.
 
-    Raises `RankRefused` or `LastOwner`, and then nobody is created; `ValidationError` for who signs in by an address
+    Raises `RankRefused` or `LastOwner`, and then nobody is created; `AddressUnproven` for who signs in by an address
     that nobody has proven.
     """
     lock_members(tenant.pk)
     user = User.objects.filter(email__iexact=email).first()
     known = Membership.objects.for_tenant(tenant).filter(user=user).first() if user is not None else None
     if known is not None:
-        return change_role(membership=known, role=role, actor=actor)
+        return change_role(membership=known, role=role, actor=actor)[0]
     is_own = user is not None and _is(actor, user.pk)
     check_role_change(by=rank_at(tenant.pk, actor), now=None, to=role, is_own=is_own, other_owners=0)
     if user is None:
@@ -167,26 +168,37 @@ def add_member(
 
 
 @transaction.atomic
-def change_role(*, membership: Membership, role: Role, actor: Actor = SYSTEM) -> Membership:
-    """Give a member another role. Raises `RankRefused`, `LastOwner` or `NotAMember`."""
+def change_role(*, membership: Membership, role: Role, actor: Actor = SYSTEM) -> tuple[Membership, KeysLeft]:
+    """Give a member another role; the second value is what became of the keys of who manages no more.
+
+    Raises `RankRefused`, `LastOwner` or `NotAMember`; `AddressUnproven` where it would raise who signs in by an address
+    that nobody has proven, for whoever gives more relies on who that is.
+    """
     stored = _member_for(membership, to=role, actor=actor)
-    before = MEMBER.of(stored)
+    before, was = MEMBER.of(stored), rank_of(stored.role)
+    if rank_of(role) > was:
+        check_proven(stored.user)
     stored.role = role
     stored.save(update_fields=["role"])
     if (after := MEMBER.of(stored)) != before:
         record(actor=actor, action=Action.MEMBER_ROLE_CHANGED, before=before, after=after)
-    return stored
+    if not rank_of(role) < min(was, KEY_RANK):
+        return stored, KeysLeft()
+    return stored, announce(membership=stored, actor=actor, reason=f"{stored.user.email} is {role.value} now")
 
 
 @transaction.atomic
-def remove_member(*, membership: Membership, actor: Actor = SYSTEM, reason: str = "") -> None:
-    """Take a person's role at a tenant away; the person stays known.
+def remove_member(*, membership: Membership, actor: Actor = SYSTEM, reason: str = "") -> KeysLeft:
+    """Take a person's role at a tenant away; the person stays known. What became of the keys that they made.
 
     Raises `RankRefused`, `LastOwner` or `NotAMember`.
     """
     stored = _member_for(membership, to=None, actor=actor)
     record(actor=actor, action=Action.MEMBER_REMOVED, before=MEMBER.of(stored), reason=reason)
+    why = f"{stored.user.email} was removed{f': {reason}' if reason else ''}"
+    left = announce(membership=stored, actor=actor, reason=why)
     stored.delete()
+    return left
 
 
 def is_last_owner(membership: Membership) -> bool:

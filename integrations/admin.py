@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from django.contrib import admin
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -18,13 +19,15 @@ from accounts.admin_actions import Order, confirmed
 from accounts.admin_bases import HouseAdmin, RecordedAdmin, operator_of
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.invitation_services import revoke_invitations_of_key
+from accounts.membership import lock_members
 from accounts.models import User
 from accounts.services import touch_config
 from integrations import key_services, services
 from integrations.admin_forms import GatewayKeyForm, IntegrationForm, LimitForm, RaiseForm, raised
 from integrations.limit_services import CLASSIC, raise_limit, set_classic_limit, set_limit
 from integrations.limits import Limit, Metric
-from integrations.models import Credential, GatewayKey, Integration, Status
+from integrations.models import Credential, GatewayKey, Integration, Scope, Status
 from integrations.money import NANOS_PER_DOLLAR
 from integrations.portraits import GATEWAY_KEY, INTEGRATION
 
@@ -231,8 +234,21 @@ class GatewayKeyAdmin(RecordedAdmin):
         obj.refresh_from_db()
         cast("IssuingRequest", request).issued_key = text
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        # Of a key that is written the tenant is locked first, as everywhere.
+        if request.method == "POST" and connection.in_atomic_block:
+            found = super(RecordedAdmin, self).get_object(request, object_id, from_field)
+            if found is not None:
+                lock_members(found.tenant_id)
+        return super().get_object(request, object_id, from_field)
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
+        if Scope.MANAGE not in form.instance.scopes:
+            revoke_invitations_of_key(
+                tenant_id=form.instance.tenant_id, key_id=form.instance.pk, now=timezone.now(),
+                actor=operator_of(request),
+            )  # fmt: skip
         # Only now the chosen integrations are written, which admissions must see.
         touch_config(form.instance.tenant_id)
 

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.addresses import covers, network_of
+from accounts.membership import lock_members
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
 from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
@@ -218,6 +219,7 @@ def found(request: Request, key_id: UUID, *, is_locked: bool = False) -> Gateway
     """The tenant's key. Raises `NotFound`."""
     rows = keys_of(holder_of(request).key)
     if is_locked:
+        lock_members(holder_of(request).key.tenant_id)
         # Evidence and limits may go on referring to it meanwhile.
         rows = rows.select_for_update(no_key=True)
     key = rows.filter(pk=key_id).first()

@@ -6,11 +6,15 @@ from typing import cast
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
 
-from accounts.actors import SYSTEM, Actor
+from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
-from accounts.membership import rank_at
+from accounts.departures import KeysLeft
+from accounts.invitation_services import revoke_invitations_of_key
+from accounts.membership import lock_members, rank_at
 from accounts.models import Tenant, User
 from accounts.portraits import Likeness
 from accounts.ranks import check_may_manage
@@ -39,7 +43,11 @@ def create_key(
     created_by: User | None = None,
     actor: Actor = SYSTEM,
 ) -> tuple[GatewayKey, str]:
-    """Make a key; the second value is its text, to be shown once. Raises `ValidationError`, or `RankRefused`."""
+    """Make a key; the second value is its text, to be shown once.
+
+    `created_by` is who answers for it; unless given, the person who makes it, or who answers for the key that does.
+    Raises `ValidationError`, or `RankRefused`.
+    """
     _check_may_grant(tenant.pk, scopes, actor)
     new = gateway_keys.generate()
     key = GatewayKey(
@@ -51,7 +59,7 @@ def create_key(
         allowed_models=list(allowed_models),
         allowed_networks=list(allowed_networks),
         expires_at=expires_at,
-        created_by=created_by,
+        created_by=created_by or _answering(tenant, actor),
     )
     key.full_clean(exclude=["digest"])
     key.save()
@@ -108,6 +116,22 @@ def freeze_key(*, key: GatewayKey, now: datetime, actor: Actor = SYSTEM, reason:
 
 
 @transaction.atomic
+def freeze_keys_of(*, tenant: Tenant, person: User, now: datetime, actor: Actor = SYSTEM, reason: str = "") -> KeysLeft:
+    """Freeze the keys that may manage the tenant and that somebody made who may do so no more.
+
+    The others go on: programs call with them.
+    """
+    lock_members(tenant.pk)
+    made = GatewayKey.objects.for_tenant(tenant.pk).filter(created_by=person, revoked_at=None, frozen_at=None)
+    made = made.filter(Q(expires_at=None) | Q(expires_at__gt=now))
+    keys = list(made.select_for_update(no_key=True).order_by("pk"))
+    managing = [key for key in keys if Scope.MANAGE in key.scopes]
+    for key in managing:
+        freeze_key(key=key, now=now, actor=actor, reason=reason)
+    return KeysLeft(frozen=len(managing), running=len(keys) - len(managing))
+
+
+@transaction.atomic
 def unfreeze_key(*, key: GatewayKey, actor: Actor = SYSTEM, reason: str = "") -> GatewayKey:
     """Accept a frozen key again."""
     return _change(key, Action.KEY_UNFROZEN, actor, {"frozen_at": None}, reason=reason)
@@ -119,6 +143,15 @@ def revoke_key(*, key: GatewayKey, reason: str, now: datetime, actor: Actor = SY
     _check_not_revoked(key)
     why = {"revoked_at": now, "revoke_reason": reason[:200]}
     return _change(key, Action.KEY_REVOKED, actor, why, reason=reason)
+
+
+def _answering(tenant: Tenant, actor: Actor) -> User | None:
+    if actor.kind == ActorKind.PERSON:
+        return User.objects.get(pk=int(actor.id))
+    if actor.kind == ActorKind.KEY:
+        own = GatewayKey.objects.for_tenant(tenant.pk).select_related("created_by").filter(pk=actor.id).first()
+        return own.created_by if own is not None else None
+    return None
 
 
 def _check_may_grant(tenant_id: UUID, scopes: Sequence[str], actor: Actor) -> None:
@@ -134,6 +167,8 @@ def _check_not_revoked(key: GatewayKey) -> None:
 
 def _seen(key: GatewayKey) -> Likeness:
     """The key as it is stored, which stays so until this transaction changes it."""
+    # Who removes a member locks the tenant before any key: the same order here, or both would wait for each other.
+    lock_members(key.tenant_id)
     return GATEWAY_KEY.of(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk))
 
 
@@ -154,4 +189,10 @@ def _change(
     # Of secrets no likeness shows that one came in another's place.
     if (after := GATEWAY_KEY.of(key)) != before or action is Action.KEY_ROTATED:
         record(actor=actor, action=action, before=before, after=after, reason=reason)
+    if not _manages(key):
+        revoke_invitations_of_key(tenant_id=key.tenant_id, key_id=key.pk, now=timezone.now(), actor=actor)
     return key
+
+
+def _manages(key: GatewayKey) -> bool:
+    return Scope.MANAGE in key.scopes and key.frozen_at is None and key.revoked_at is None

@@ -9,13 +9,18 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.departures import KeysLeft
 from accounts.models import Membership, Role, Tenant
 from accounts.querysets import MembershipQuerySet
-from accounts.services import add_new_member, change_role, remove_member
+from accounts.services import HasAnAccount, add_new_member, change_role, remove_member
 from integrations.access import actor_of, holder_of
 from integrations.cursors import PageSerializer, asked, page_of, place_of
 from integrations.doors import ManagementView, StrictSerializer, check_unrestricted, given, shown
+from integrations.invitation_api import invited
 from integrations.versions import check_match, etag_of
+
+KEYS = ("frozen_keys", "running_keys")
+"""What became of the keys of who manages no more."""
 
 
 class RoleSerializer(StrictSerializer):
@@ -38,7 +43,10 @@ class MemberQuery(PageSerializer):
 
 
 class MembersView(ManagementView):
-    """`/api/v1/members`: list who has a role, the newest first, or give somebody one."""
+    """`/api/v1/members`: list who has a role, the newest first, or give somebody one.
+
+    Whoever is new here has it at once (201); whoever has an account already is invited, and joins if they want (202).
+    """
 
     def get(self, request: Request) -> Response:
         check_unrestricted(holder_of(request).key)
@@ -63,9 +71,11 @@ class MembersView(ManagementView):
         check_unrestricted(key)
         checked = given(NewMemberSerializer, request)
         tenant = Tenant.objects.get(pk=key.tenant_id)
-        member = add_new_member(
-            tenant=tenant, email=checked["email"], role=Role(checked["role"]), actor=actor_of(request)
-        )  # fmt: skip
+        email, role = checked["email"], Role(checked["role"])
+        try:
+            member = add_new_member(tenant=tenant, email=email, role=role, actor=actor_of(request))
+        except HasAnAccount:
+            return invited(request, tenant=tenant, email=email, role=role)
         return shown(_record(member), status=201, headers={"Location": f"/api/v1/members/{member.user_id}"})
 
 
@@ -81,13 +91,19 @@ class MemberView(ManagementView):
         check_unrestricted(holder_of(request).key)
         role = Role(given(RoleSerializer, request)["role"])
         member = _changeable(request, member_id)
-        return shown(_record(change_role(membership=member, role=role, actor=actor_of(request))))
+        changed, left = change_role(membership=member, role=role, actor=actor_of(request))
+        return shown(_record(changed) | _told(left), without=KEYS)
 
     @transaction.atomic
     def delete(self, request: Request, member_id: int) -> Response:
         check_unrestricted(holder_of(request).key)
-        remove_member(membership=_changeable(request, member_id), actor=actor_of(request))
-        return Response(status=204)
+        member = _changeable(request, member_id)
+        left = remove_member(membership=member, actor=actor_of(request))
+        return Response({"id": member.user_id, **_told(left)})
+
+
+def _told(left: KeysLeft) -> dict[str, int]:
+    return dict(zip(KEYS, (left.frozen, left.running), strict=True))
 
 
 def found(request: Request, member_id: int) -> Membership:

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from integrations.integration_api import DisableView, EnableView, IntegrationsView, IntegrationView
+from integrations.invitation_api import InvitationsView, InvitationView
 from integrations.key_api import FreezeView, KeysView, KeyView, RevokeView, RotateView, UnfreezeView
 from integrations.limit_api import LiftView, LimitsView, LimitView, RaiseView
 from integrations.member_api import MembersView, MemberView
@@ -30,4 +31,6 @@ urlpatterns = [
     path("tenant", TenantView.as_view(), name="tenant"),
     path("members", MembersView.as_view(), name="members"),
     path("members/<int:member_id>", MemberView.as_view(), name="member"),
+    path("invitations", InvitationsView.as_view(), name="open-invitations"),
+    path("invitations/<uuid:invitation_id>", InvitationView.as_view(), name="open-invitation"),
 ]

@@ -15,8 +15,12 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
+from accounts.invitation_mail import NotMailed
+from accounts.invitation_rates import TooManyInvitations
+from accounts.invitation_services import InvitationGone
+from accounts.people import AddressUnproven
 from accounts.ranks import LastOwner, RankRefused
-from accounts.services import HasAnAccount, IsAMember, NotAMember
+from accounts.services import IsAMember, NotAMember
 from config.rest.request_ids import is_rest, request_id_of
 from integrations.custody import BadReference
 from integrations.gateway_keys import masked
@@ -41,6 +45,23 @@ class StoreAway(APIException):
     status_code = 503
     default_detail = "The ledger cannot be reached now. Retry shortly."
     default_code = "evidence_unavailable"
+
+
+class MailAway(APIException):
+    """The mail server takes nothing now."""
+
+    status_code = 503
+    default_code = "mail_unavailable"
+
+
+class TooSoon(APIException):
+    """What is asked for may be done again in a while, which `Retry-After` tells."""
+
+    status_code = 429
+
+    def __init__(self, error: TooManyInvitations) -> None:
+        super().__init__(str(error), "too_many_invitations")
+        self.wait = error.seconds
 
 
 class Conflict(APIException):
@@ -94,6 +115,8 @@ def _known(error: Exception) -> Exception:
     """The error in the words of REST, where it is one of the domain's."""
     if isinstance(error, AWAY):
         return StoreAway()
+    if isinstance(error, AddressUnproven):
+        return Conflict(error.message, "address_unproven")
     if isinstance(error, django.core.exceptions.ValidationError):
         return ValidationError(_by_field(error))
     if isinstance(error, TransitionRefused):
@@ -106,10 +129,12 @@ def _known(error: Exception) -> Exception:
         return Conflict(str(error), "last_owner")
     if isinstance(error, IsAMember):
         return Conflict(str(error), "member_exists")
-    if isinstance(error, HasAnAccount):
-        return Conflict(str(error), "has_an_account")
-    if isinstance(error, NotAMember):
+    if isinstance(error, NotAMember | InvitationGone):
         return NotFound(str(error))
+    if isinstance(error, TooManyInvitations):
+        return TooSoon(error)
+    if isinstance(error, NotMailed):
+        return MailAway(str(error))
     if isinstance(error, CredentialRequired):
         return ValidationError({"credential": [ErrorDetail(str(error), "credential_required")]})
     if isinstance(error, BadReference):

@@ -19,6 +19,7 @@ from accounts.invitation_rates import TooManyInvitations
 from accounts.invitation_services import AlreadyMember, InvitationGone, invite, revoke_invitation
 from accounts.links import invitation_link
 from accounts.models import Invitation, Membership, Role
+from accounts.people import AddressUnproven
 from accounts.ranks import LastOwner, RankRefused, rank_of
 from accounts.services import NotAMember, change_role, remove_member
 from console.desk import DeskRequest, for_tenant
@@ -109,8 +110,10 @@ def set_role(request: DeskRequest, user_id: int) -> HttpResponse:
     if role not in Role.values:
         raise Http404("No such role.")
     try:
-        change_role(membership=member, role=Role(role), actor=person(request))
-        messages.success(request, f"{member.user.email} is {role} now.")
+        _, left = change_role(membership=member, role=Role(role), actor=person(request))
+        messages.success(request, f"{member.user.email} is {role} now. {left}".rstrip())
+    except AddressUnproven as error:
+        messages.error(request, error.message)
     except REFUSALS as error:
         messages.error(request, str(error))
     return redirect("console:members")
@@ -124,8 +127,8 @@ def remove(request: DeskRequest, user_id: int) -> HttpResponse:
     if request.method != "POST":
         return render(request, "console/member_remove.html", {"member": member})
     try:
-        remove_member(membership=member, actor=person(request))
-        messages.success(request, f"{member.user.email} is no member any more.")
+        left = remove_member(membership=member, actor=person(request))
+        messages.success(request, f"{member.user.email} is no member any more. {left}".rstrip())
     except REFUSALS as error:
         messages.error(request, str(error))
     return redirect("console:overview" if member.user_id == request.user.pk else "console:members")

@@ -73,8 +73,15 @@ def test_a_group_from_its_beginning_to_its_end(client: Client) -> None:
     group = Group.objects.get(name="night")
     client.post(reverse("admin:auth_group_change", args=[group.pk]), {"name": "day"})
     assert (trace().action, trace().after) == ("group.changed", {"name": "day", "permissions": []})
-    client.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"})
-    assert (trace().action, trace().object_label) == ("group.deleted", "day")
+    page = reverse("admin:auth_group_delete", args=[group.pk])
+    assert "reason" in client.get(page).content.decode()
+    for form in ({"post": "yes"}, {"confirmed": "yes", "reason": " "}):
+        assert client.post(page, form).status_code == 200
+    assert (Group.objects.filter(pk=group.pk).exists(), trace().action) == (True, "group.changed")
+    assert client.post(page, {"confirmed": "yes", "reason": "no more nights"})["Location"] == "/admin/auth/group/"
+    assert (trace().action, trace().object_label, trace().reason) == ("group.deleted", "day", "no more nights")
+    act(client, "auth_group", "remove", Group.objects.create(name="noon"))
+    assert (trace().action, trace().object_label, trace().reason) == ("group.deleted", "noon", "for tests")
 
 
 def test_members_who_are_removed_for_a_reason_and_never_the_last_owner(client: Client) -> None:
@@ -130,8 +137,12 @@ def test_a_role_on_the_page_of_the_membership(client: Client) -> None:
     page = reverse("admin:accounts_membership_change", args=[bob.pk])
     client.post(page, {"role": "admin"})
     assert (trace().action, differing(trace())) == ("member.role_changed", ({"role": "viewer"}, {"role": "admin"}))
-    client.post(reverse("admin:accounts_membership_delete", args=[bob.pk]), {"post": "yes"})
+    page = reverse("admin:accounts_membership_delete", args=[bob.pk])
+    assert client.post(page, {"post": "yes"}).status_code == 200
+    assert Membership.objects.filter(pk=bob.pk).exists()
+    client.post(page, {"confirmed": "yes", "reason": "has left"})
     assert (trace().action, trace().object_id) == ("member.removed", str(people.bob().pk))
+    assert trace().reason == "has left"
     form = {"tenant": str(people.acme().pk), "user": str(people.bob().pk), "role": "developer"}
     client.post(reverse("admin:accounts_membership_add"), form)
     assert (trace().action, trace().after) == ("member.added", {"role": "developer"})
@@ -153,6 +164,17 @@ def test_a_role_on_the_page_of_the_tenant_and_a_place_that_somebody_else_takes(c
     roles = Membership.objects.for_tenant(tenant).order_by("user__email").values_list("user__email", "role")
     assert list(roles) == [("alice@acme.example", Role.OWNER), ("charlie@globex.example", Role.ADMIN)]
     assert [event.action for event in AuditEvent.objects.order_by("-pk")[:2]] == ["member.removed", "member.added"]
+    assert trace().reason == "charlie@globex.example was put in the place"
+    client.post(
+        change_page(tenant),
+        {
+            **form,
+            "memberships-0-id": str(Membership.objects.get(role="admin").pk),
+            "memberships-0-user": str(people.charlie().pk),
+            "memberships-0-DELETE": "on",
+        },
+    )
+    assert len(roles.all()) == 2, "nobody is removed there without a reason"
 
 
 def test_an_integration_that_is_renamed_and_configured(client: Client) -> None:

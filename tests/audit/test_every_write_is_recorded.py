@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -96,6 +97,18 @@ def invitation() -> Invitation:
     return made
 
 
+def sent_by_key() -> UUID:
+    made = key()
+    sender = Actor.key(key_id=made.pk, label="bot", address="203.0.113.7", manages=acme().pk)
+    invitation_services.invite(tenant=acme(), email="eve@acme.example", role=Role.VIEWER, now=NOW, actor=sender)
+    return made.pk
+
+
+def key_of_alice() -> User:
+    key_services.create_key(tenant=acme(), name="bot", scopes=["manage"], created_by=alice())
+    return alice()
+
+
 def with_provider() -> Tenant:
     single_sign_on.set_identity_provider(tenant=acme(), **PROVIDER)
     return acme()
@@ -147,6 +160,7 @@ ARRANGED: dict[str, Callable[[], dict[str, Any]]] = {
     "require_second_factor": lambda: {"tenant": acme(), "required": True},
     "invite": lambda: {"tenant": acme(), "email": "eve@acme.example", "role": Role.VIEWER, "now": NOW},
     "revoke_invitation": lambda: {"invitation": invitation(), "now": NOW},
+    "revoke_invitations_of_key": lambda: {"tenant_id": acme().pk, "key_id": sent_by_key(), "now": NOW},
     "accept_invitation": lambda: {"invitation": invitation(), "now": NOW, "user": eve()},
     "password_link": lambda: {"user": bob()},
     "reset_factors": lambda: {"user": guarded()},
@@ -172,6 +186,7 @@ ARRANGED: dict[str, Callable[[], dict[str, Any]]] = {
     "update_key": lambda: {"key": key(), "name": "robot"},
     "rotate_key": lambda: {"key": key(), "grace": timedelta(days=7), "now": NOW},
     "freeze_key": lambda: {"key": key(), "now": NOW},
+    "freeze_keys_of": lambda: {"tenant": acme(), "person": key_of_alice(), "now": NOW},
     "unfreeze_key": lambda: {"key": key_services.freeze_key(key=key(), now=NOW)},
     "revoke_key": lambda: {"key": key(), "reason": "leaked", "now": NOW},
     "set_limit": lambda: {

@@ -72,7 +72,7 @@ def test_an_admin_makes_no_owner_and_removes_none() -> None:
         remove_member(membership=membership(alice()), actor=eve)
     with pytest.raises(RankRefused):
         change_role(membership=membership(bob()), role=Role.OWNER, actor=eve)
-    assert change_role(membership=membership(bob()), role=Role.ADMIN, actor=eve).role == Role.ADMIN
+    assert change_role(membership=membership(bob()), role=Role.ADMIN, actor=eve)[0].role == Role.ADMIN
     assert not User.objects.filter(email="new@acme.example").exists()
 
 

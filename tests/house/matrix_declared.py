@@ -289,8 +289,14 @@ DECLARED: dict[str, dict[str, str]] = {
     },
     "members": LIST,
     "member": {
-        "GET HEAD PATCH": "inference 403; manage 200; foreign 404; * 401",
+        "GET HEAD PATCH DELETE": "inference 403; manage 200; foreign 404; * 401",
         "POST PUT": "inference 403; manage foreign 405; * 401",
+        "OPTIONS": "inference 403; manage foreign 200; * 401",
+    },
+    "open-invitations": REPORT,
+    "open-invitation": {
+        "GET HEAD": "inference 403; manage 200; foreign 404; * 401",
+        "POST PUT PATCH": "inference 403; manage foreign 405; * 401",
         "DELETE": "inference 403; manage 204; foreign 404; * 401",
         "OPTIONS": "inference 403; manage foreign 200; * 401",
     },

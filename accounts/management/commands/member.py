@@ -20,6 +20,7 @@ from accounts.commands import (
     tenant_named,
     verb,
 )
+from accounts.departures import KeysLeft
 from accounts.invitation_rates import TooManyInvitations
 from accounts.invitation_services import AlreadyMember, invite
 from accounts.models import Membership, Role, User
@@ -55,6 +56,9 @@ class Command(VerbCommand):
             )
         if password:
             validate_password(password)
+        member = Membership.objects.for_tenant(tenant).filter(user__email__iexact=options.email).first()
+        if member is not None:
+            return self._changed(member, options)
         membership = add_member(
             tenant=tenant, email=options.email, role=Role(options.role), password=password, actor=self.actor
         )
@@ -108,7 +112,7 @@ class Command(VerbCommand):
         argument("--role", choices=Role.values, required=True),
     )
     def role(self, options: Options) -> Record:
-        return record_of(change_role(membership=member_named(options), role=Role(options.role), actor=self.actor))
+        return self._changed(member_named(options), options)
 
     @verb(
         "remove",
@@ -120,9 +124,18 @@ class Command(VerbCommand):
     def remove(self, options: Options) -> Record:
         membership = member_named(options)
         removed = {**record_of(membership), "dry_run": options.dry_run}
-        if is_confirmed(options, f"{membership.user.email} loses the role {membership.role}"):
-            remove_member(membership=membership, actor=self.actor)
-        return removed
+        if not is_confirmed(options, f"{membership.user.email} loses the role {membership.role}"):
+            return removed
+        return {**removed, **keys_of(remove_member(membership=membership, actor=self.actor))}
+
+    def _changed(self, member: Membership, options: Options) -> Record:
+        changed, left = change_role(membership=member, role=Role(options.role), actor=self.actor)
+        return {**record_of(changed), **keys_of(left)}
+
+
+def keys_of(left: KeysLeft) -> Record:
+    """What became of the keys of who manages no more, as commands show it."""
+    return {"frozen_keys": left.frozen, "running_keys": left.running}
 
 
 def member_named(options: Options) -> Membership:

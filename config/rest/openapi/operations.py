@@ -46,6 +46,12 @@ class Operation:
     """It obeys `Idempotency-Key`."""
     conflicts: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
+    otherwise: Mapping[int, type[Record]] = field(default_factory=dict)
+    """Other successes, by status, each with what it answers then."""
+    delays: Mapping[str, str] = field(default_factory=dict)
+    """The codes of 429 that are its own."""
+    outages: Mapping[str, str] = field(default_factory=dict)
+    """The codes of 503 that are its own."""
     refuses_with: Sequence[int] = ()
     """Statuses under which it also answers with `answers`."""
 

@@ -3,9 +3,10 @@
 from accounts.actors import ActorKind
 from accounts.audit_events import Action
 from accounts.models import Role
-from config.rest.openapi.fields import Record, anything, identity, instant, text, whole, word
-from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_of
+from config.rest.openapi.fields import A_LATER_TIME, Record, anything, flag, identity, instant, text, whole, word
+from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_of, page_or_stretch_of
 from integrations.audit_api import AuditEventsView, AuditQuery
+from integrations.invitation_api import InvitationsView, InvitationView
 from integrations.member_api import MemberQuery, MembersView, MemberView, NewMemberSerializer, RoleSerializer
 from integrations.tenant_api import TenantSerializer, TenantView
 
@@ -30,6 +31,40 @@ class MemberRecord(Record):
     email = text("alice@acme.example")
     role = word(Role.values, "developer")
     created_at = instant()
+
+
+class ChangedMemberRecord(MemberRecord):
+    """The same after a change, with what became of the keys of who manages no more."""
+
+    frozen_keys = whole(0, help_text="Keys that they made and that manage: they are refused until they are unfrozen.")
+    running_keys = whole(0, help_text="Their other keys, which go on.")
+
+
+class RemovedMemberRecord(Record):
+    """Who has no role any more, and what became of the keys that they made."""
+
+    id = whole(7)
+    frozen_keys = whole(1, help_text="Those that manage: they are refused until they are unfrozen.")
+    running_keys = whole(2, help_text="The others, which go on.")
+
+
+class InvitationRecord(Record):
+    """Somebody who was asked to join, and has not come yet."""
+
+    id = identity()
+    tenant_id = identity()
+    status = word(["pending"])
+    email = text("alice@acme.example")
+    role = word(Role.values, "developer")
+    was_mailed = flag(True)
+    expires_at = instant(A_LATER_TIME)
+    created_at = instant()
+
+
+class SentInvitationRecord(InvitationRecord):
+    """Somebody with this address has an account here already, so they are asked to join."""
+
+    link = text(None, null=True, help_text="To be handed over, for no mail is set up; shown once. Null: it was mailed.")
 
 
 class AuditActorRecord(Record):
@@ -69,8 +104,10 @@ LAST = {"last_owner": "A tenant keeps an owner who can sign in."}
 
 KNOWN = {
     "member_exists": "This person has a role there already: change it.",
-    "has_an_account": "Somebody with this address has an account here already: invite them from the console.",
 }
+UNPROVEN = {"address_unproven": "Somebody signs in by this address and has not shown that it is theirs."}
+SO_SOON = {"too_many_invitations": "That many invitations are not sent so soon: try again in 40 minutes."}
+NO_MAIL = {"mail_unavailable": "The mail server does not take the invitation: ask your operator."}
 
 OPERATIONS: Operations = {
     (TenantView, "get"): Operation(
@@ -89,7 +126,8 @@ OPERATIONS: Operations = {
     (MembersView, "post"): Operation(
         id="addMember", summary="Give somebody a role", tag=PEOPLE, scopes=(MANAGE,), takes=NewMemberSerializer,
         body={"email": "alice@acme.example", "role": "developer"}, answers=MemberRecord, status=201, has_version=True,
-        conflicts=KNOWN, refusals=RANK | RESTRICTED,
+        otherwise={202: SentInvitationRecord}, conflicts=KNOWN, refusals=RANK | RESTRICTED, delays=SO_SOON,
+        outages=NO_MAIL,
     ),
     (MemberView, "get"): Operation(
         id="getMember", summary="Show a member", tag=PEOPLE, scopes=(READ, MANAGE), answers=MemberRecord,
@@ -97,12 +135,25 @@ OPERATIONS: Operations = {
     ),
     (MemberView, "patch"): Operation(
         id="updateMember", summary="Give a member another role", tag=PEOPLE, scopes=(MANAGE,), takes=RoleSerializer,
-        body={"role": "admin"}, answers=MemberRecord, has_version=True, checks_version=True, conflicts=LAST,
+        body={"role": "admin"}, answers=ChangedMemberRecord, has_version=True, checks_version=True,
+        conflicts=LAST | UNPROVEN,
         refusals=RANK | RESTRICTED,
     ),
     (MemberView, "delete"): Operation(
-        id="removeMember", summary="Take a member's role away", tag=PEOPLE, scopes=(MANAGE,), status=204,
-        checks_version=True, conflicts=LAST, refusals=RANK | RESTRICTED,
+        id="removeMember", summary="Take a member's role away", tag=PEOPLE, scopes=(MANAGE,),
+        answers=RemovedMemberRecord, checks_version=True, conflicts=LAST, refusals=RANK | RESTRICTED,
+    ),
+    (InvitationsView, "get"): Operation(
+        id="listInvitations", summary="List who is invited and has not come yet", tag=PEOPLE, scopes=(READ, MANAGE),
+        answers=page_or_stretch_of(InvitationRecord), refusals=RESTRICTED,
+    ),
+    (InvitationView, "get"): Operation(
+        id="getInvitation", summary="Show an invitation", tag=PEOPLE, scopes=(READ, MANAGE),
+        answers=InvitationRecord, refusals=RESTRICTED,
+    ),
+    (InvitationView, "delete"): Operation(
+        id="revokeInvitation", summary="Withdraw an invitation", tag=PEOPLE, scopes=(MANAGE,), status=204,
+        refusals=RANK | RESTRICTED,
     ),
     (AuditEventsView, "get"): Operation(
         id="listAuditEvents", summary="List who changed what", tag=AUDIT, scopes=(READ,), query=AuditQuery,

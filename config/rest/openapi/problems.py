@@ -70,8 +70,8 @@ def problems_of(operation: Operation, *, has_target: bool) -> dict[int, Codes]:
         412: OUTDATED if operation.checks_version else {},
         415: NO_JSON_SENT if operation.takes else {},
         422: REUSED if operation.can_repeat else {},
-        429: TOO_OFTEN,
-        503: AWAY,
+        429: {**TOO_OFTEN, **operation.delays},
+        503: {**AWAY, **operation.outages},
     }
     return {status: codes for status, codes in found.items() if codes}
 

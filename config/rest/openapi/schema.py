@@ -96,6 +96,8 @@ class Schema(AutoSchema):
             answers[status, "application/json"] = OpenApiResponse(declared.answers, said)
         if declared.answers is None:
             answers = {declared.status: OpenApiResponse(None, "As asked.")}
+        for status, kind in declared.otherwise.items():
+            answers[status, "application/json"] = OpenApiResponse(kind, kind.__doc__ or "")
         for status, codes in problems_of(declared, has_target=has_target).items():
             examples = [
                 OpenApiExample(code, example_of_problem(status, code, detail)) for code, detail in codes.items()
@@ -133,6 +135,8 @@ class Schema(AutoSchema):
             statuses = [str(status) for status in (declared.status, *declared.refuses_with)]
             example = declared.answers.example()
             found.append(OpenApiExample("answer", example, response_only=True, status_codes=statuses))
+        for status, kind in declared.otherwise.items():
+            found.append(OpenApiExample(str(status), kind.example(), response_only=True, status_codes=[str(status)]))
         return found
 
     def _stretch(self) -> list[OpenApiParameter]:
@@ -154,8 +158,9 @@ class Schema(AutoSchema):
         declared = self.declared
         has_target = bool(uritemplate.variables(self.path)) or declared.id == "getStatus"
         refused = sorted(problems_of(declared, has_target=has_target))
-        every = [declared.status, *refused]
         done, waiting = [declared.status], [status for status in refused if status in (409, 429, 503)]
+        successes = [*done, *declared.otherwise]
+        every = [*successes, *refused]
         told = [_header(name, *one, every) for name, one in PUBLIC_HEADERS.items()]
         told += [
             _header(name, *one, [status for status in every if status != 401]) for name, one in RATE_HEADERS.items()
@@ -164,9 +169,9 @@ class Schema(AutoSchema):
         if declared.has_version:
             told.append(_header("ETag", {"type": "string"}, "The version, for `If-Match`.", done))
         if declared.status == 201 and declared.has_version:
-            told.append(_header("Location", {"type": "string"}, "Where what was made is found.", done))
+            told.append(_header("Location", {"type": "string"}, "Where what was made is found.", successes))
         if declared.can_repeat:
-            told.append(_header("Idempotent-Replayed", {"const": "true"}, "This was answered before.", done))
+            told.append(_header("Idempotent-Replayed", {"const": "true"}, "This was answered before.", successes))
         return told
 
     def _get_request_for_media_type(self, serializer: Any, direction: Any = "request") -> Any:
