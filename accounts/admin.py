@@ -25,7 +25,7 @@ from accounts.admin_actions import Order, ReasonedDeletion, confirmed
 from accounts.admin_bases import FewPages, ReadOnlyAdmin, RecordedAdmin, WordsFilter, operator_of
 from accounts.audit import record
 from accounts.audit_events import Action
-from accounts.departures import KeysLeft
+from accounts.departures import KeysLeft, announce_everywhere
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
 from accounts.people import AddressUnproven, check_proven
 from accounts.portraits import GROUP, PERSON, TENANT
@@ -102,6 +102,10 @@ class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # gen
             # The address before must not open the account any more.
             keep_address(user=form.instance, verified=True)
         super().save_related(request, form, formsets, change)
+        if change and "is_active" in form.changed_data and not form.instance.is_active:
+            reason = f"{form.instance.email} may not sign in any more"
+            left = announce_everywhere(person=form.instance, actor=operator_of(request), reason=reason)
+            _tell(self, request, left)
 
     @admin.display(description="Password")
     def password_change(self, user: User) -> SafeString:

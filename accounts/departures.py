@@ -10,7 +10,8 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from accounts.actors import Actor
-from accounts.models import Membership
+from accounts.membership import lock_members
+from accounts.models import Membership, User
 
 manages_no_more = Signal()
 """Sent with `membership`, `now`, `actor` and `reason`, inside the transaction that removes or demotes a member."""
@@ -43,6 +44,15 @@ def announce(*, membership: Membership, actor: Actor, reason: str) -> KeysLeft:
     )  # fmt: skip
     everybody = [cast("KeysLeft", left) for _, left in answers]
     return KeysLeft(sum(left.frozen for left in everybody), sum(left.running for left in everybody))
+
+
+def announce_everywhere(*, person: User, actor: Actor, reason: str) -> KeysLeft:
+    """The same of somebody who may not sign in any more, at each tenant that they belong to."""
+    left = KeysLeft()
+    for membership in Membership.objects.filter(user=person).select_related("tenant", "user").order_by("tenant_id"):
+        lock_members(membership.tenant_id)
+        left += announce(membership=membership, actor=actor, reason=reason)
+    return left
 
 
 def _keys(number: int) -> str:

@@ -17,7 +17,7 @@ from accounts.invitation_services import revoke_invitations_of_key
 from accounts.membership import lock_members, rank_at
 from accounts.models import Tenant, User
 from accounts.portraits import Likeness
-from accounts.ranks import check_may_manage
+from accounts.ranks import RankRefused, check_may_manage
 from accounts.services import touch_config
 from integrations import gateway_keys
 from integrations.models import GatewayKey, Integration, Scope
@@ -156,8 +156,15 @@ def _answering(tenant: Tenant, actor: Actor) -> User | None:
 
 def _check_may_grant(tenant_id: UUID, scopes: Sequence[str], actor: Actor) -> None:
     """Whoever holds a key that manages may change who belongs to the tenant."""
-    if Scope.MANAGE in scopes:
-        check_may_manage(rank_at(tenant_id, actor))
+    if Scope.MANAGE not in scopes:
+        return
+    # Who is being removed makes none meanwhile, nor does a key of theirs that is frozen with them.
+    lock_members(tenant_id)
+    check_may_manage(rank_at(tenant_id, actor))
+    if actor.kind == ActorKind.KEY:
+        own = GatewayKey.objects.for_tenant(tenant_id).filter(pk=actor.id).first()
+        if own is None or not _manages(own):
+            raise RankRefused("This key manages no more.")
 
 
 def _check_not_revoked(key: GatewayKey) -> None:

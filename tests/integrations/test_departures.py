@@ -1,9 +1,11 @@
 """Whoever manages a tenant no more manages it by no key either; their programs go on."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db import connections, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -11,6 +13,7 @@ from django.utils import timezone
 from accounts.actors import Actor
 from accounts.departures import KeysLeft
 from accounts.models import AuditEvent, Membership, Role, User
+from accounts.ranks import RankRefused
 from accounts.services import add_member, change_role, remove_member
 from integrations.key_services import create_key, freeze_key, revoke_key
 from integrations.models import GatewayKey
@@ -175,6 +178,44 @@ def test_commands_say_how_many() -> None:
     assert (changed["role"], changed["frozen_keys"], changed["running_keys"]) == ("viewer", 2, 1)
     removed = ask("member", "remove", *words, "--yes")
     assert (removed["frozen_keys"], removed["running_keys"]) == (0, 1)
+
+
+def test_whoever_is_made_inactive_leaves_none_that_manages_either() -> None:
+    member = dora()
+    page = reverse("admin:accounts_user_change", args=[member.user_id])
+    told = text_of(operator().post(page, {"email": DORA, "name": ""}, follow=True))
+    assert "2 keys of theirs that could manage the tenant were frozen" in told
+    assert frozen() == {"one", "two"}
+    reasons = set(AuditEvent.objects.filter(action="key.frozen").values_list("reason", "tenant_id"))
+    assert reasons == {(f"{DORA} may not sign in any more", acme().pk)}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("by_a_key", [False, True])
+def test_who_is_being_removed_makes_none_meanwhile(by_a_key: bool) -> None:
+    member, key = dora(), GatewayKey.objects.get(name="one")
+    actor = person(member.user)
+    if by_a_key:
+        actor = Actor.key(key_id=key.pk, label="one", address="203.0.113.7", manages=acme().pk)
+    outcomes: list[str] = []
+
+    def make() -> None:
+        try:
+            create_key(tenant=acme(), name="late", scopes=MANAGE, actor=actor)
+            outcomes.append("made")
+        except RankRefused:
+            outcomes.append("refused")
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        remove_member(membership=member)
+        making = threading.Thread(target=make)
+        making.start()
+        making.join(0.5)
+        assert outcomes == [], "it waits for who removes"
+    making.join(30)
+    assert (outcomes, GatewayKey.objects.filter(name="late").exists()) == (["refused"], False)
 
 
 def test_where_nothing_is_left_nothing_is_said() -> None:
