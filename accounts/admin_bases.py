@@ -21,7 +21,11 @@ MOST_COUNTED = 10_000
 """Nobody turns so many pages, and to count or to skip more rows takes long."""
 MOST_FILTERED = 100_000
 """Filters look at so many of the newest rows: of what is rare, all others would be read in vain."""
-ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)"
+# Of a divided table what its parts have; negative where one was never looked at.
+ESTIMATE = """
+SELECT CASE WHEN min(reltuples) < 0 AND sum(reltuples) <= 0 THEN -1 ELSE sum(greatest(reltuples, 0)) END::bigint
+FROM pg_partition_tree(to_regclass(%s)) AS part JOIN pg_class ON oid = part.relid WHERE part.isleaf
+"""
 
 
 def operator_of(request: HttpRequest) -> Actor:

@@ -34,20 +34,27 @@ END $$;
 """
 
 
+def guards_of(table: str, *, rows: bool = True) -> str:
+    """The statements that guard a table; a part of a divided one has the guard of its rows already."""
+    # Row triggers do not see TRUNCATE, hence the second one.
+    whole = f"""
+CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION cus_refuse_change();
+"""
+    single = f"""
+CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION cus_refuse_change();
+"""
+    return single + whole if rows else whole
+
+
 class AppendOnly(RunSQL):
     """Guards a table against UPDATE, DELETE and TRUNCATE."""
 
     def __init__(self, table: str) -> None:
         self.table = table
-        # Row triggers do not see TRUNCATE, hence the second one.
         super().__init__(
-            sql=CREATE_FUNCTION
-            + f"""
-CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table}
-    FOR EACH ROW EXECUTE FUNCTION cus_refuse_change();
-CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table}
-    FOR EACH STATEMENT EXECUTE FUNCTION cus_refuse_change();
-""",
+            sql=CREATE_FUNCTION + guards_of(table),
             reverse_sql=f"""
 DROP TRIGGER {table}_no_change ON {table};
 DROP TRIGGER {table}_no_truncate ON {table};

@@ -75,7 +75,7 @@ def never_sent(asking: Asking, admission: Admission) -> UsageEntry:
         policy_result=admission.decision.result.policy_result,
         source="proxy",
         error_code="never_sent",
-        admitted_at=admission.decided_at,
+        created_at=admission.decided_at,
     )
 
 

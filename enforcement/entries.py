@@ -138,7 +138,7 @@ class Settlement(msgspec.Struct, frozen=True):
             flags=["row_refused"],
             policy_result=usage.policy_result,
             source=usage.source,
-            admitted_at=usage.admitted_at,
+            created_at=usage.created_at,
         )
 
 

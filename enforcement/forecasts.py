@@ -17,9 +17,8 @@ from integrations.snapshot import LimitSnapshot
 FETCHED_AT_ONCE = 5_000
 PATIENCE_MS = 30_000
 
-# No row is older than its admission, so the condition on `created_at` changes nothing but the index that is used.
 PAST_CALLS = """
-SELECT usage.call_id, usage.key_id, usage.model, usage.admitted_at, usage.created_at, {used},
+SELECT usage.call_id, usage.key_id, usage.model, usage.created_at, usage.settled_at, {used},
     {cost}, decision.demand -> 'tokens_in', decision.demand -> 'tokens_out', decision.demand -> 'cost_nanos'
 FROM cus_llm_usage AS usage
 LEFT JOIN cus_enforcement_decisions AS decision USING (tenant_id, call_id)
@@ -28,10 +27,9 @@ LEFT JOIN (
         sum(tokens_out)::bigint AS tokens_out
     FROM usage_adjustments WHERE tenant_id = %(tenant_id)s GROUP BY tenant_id, call_id
 ) AS adjustment USING (tenant_id, call_id)
-WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(starts_at)s
-    AND usage.admitted_at >= %(starts_at)s AND usage.admitted_at < %(until)s
+WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(starts_at)s AND usage.created_at < %(until)s
 """
-ORDER = " ORDER BY usage.admitted_at, usage.call_id"
+ORDER = " ORDER BY usage.created_at, usage.call_id"
 
 
 def simulate(question: Question, draft: LimitSnapshot | None, *, now: datetime) -> tuple[Answer, Answer | None]:

@@ -1,7 +1,8 @@
 """The one order in which everything that touches money takes its locks.
 
 Windows are made by an autocommitted, ordered insert. Whoever settles writes usage rows by call id, which others that
-settle the same calls wait for; then windows are locked by id, then reservations by call id.
+settle the same calls wait for, and with them the days they belong to, by key; then windows are locked by id, then
+reservations by call id. Whoever admits locks windows first, so an admission touches no day.
 """
 
 import logging

@@ -121,7 +121,9 @@ class EnforcementDecision(AppendOnlyModel):
 
     class Meta:
         db_table = "cus_enforcement_decisions"
-        constraints = [models.UniqueConstraint(fields=["tenant_id", "call_id"], name="cus_decisions_call_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant_id", "call_id", "evaluated_at"], name="cus_decisions_call_once")
+        ]
         indexes = [
             models.Index(fields=["tenant_id", "-evaluated_at"], name="cus_decisions_tenant"),
             models.Index(

@@ -38,8 +38,7 @@ TARGETS = {
     "key_model": " AND {row}.key_id = %(target_id)s AND {row}.model {matches}",
 }
 
-# A call belongs to the window that admitted it. No row is older than its admission, so the second condition changes
-# nothing but the index that is used.
+# A call belongs to the window that admitted it.
 EVIDENCE = """
 FROM cus_llm_usage AS usage
 LEFT JOIN (
@@ -47,14 +46,14 @@ LEFT JOIN (
         sum(tokens_out)::bigint AS tokens_out
     FROM usage_adjustments WHERE tenant_id = %(tenant_id)s GROUP BY tenant_id, call_id
 ) AS adjustment USING (tenant_id, call_id)
-WHERE usage.tenant_id = %(tenant_id)s AND usage.admitted_at >= %(starts_at)s AND usage.created_at >= %(starts_at)s
-    AND (%(ends_at)s::timestamptz IS NULL OR usage.admitted_at < %(ends_at)s)
+WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(starts_at)s
+    AND (%(ends_at)s::timestamptz IS NULL OR usage.created_at < %(ends_at)s)
 """
 COST = "coalesce(usage.cost_nanos, 0) + coalesce(adjustment.cost_nanos, 0)"
 TOKENS_IN = "coalesce(usage.tokens_in, 0) + coalesce(adjustment.tokens_in, 0)"
 TOKENS_OUT = "coalesce(usage.tokens_out, 0) + coalesce(adjustment.tokens_out, 0)"
 AMOUNTS = {"cost": COST, "tokens": f"{TOKENS_IN} + {TOKENS_OUT}", "tokens_in": TOKENS_IN, "tokens_out": TOKENS_OUT}
-SECONDS = " AND usage.created_at > clock_timestamp() - interval '61 seconds' GROUP BY 1"
+SECONDS = " AND usage.settled_at > statement_timestamp() - interval '61 seconds' GROUP BY 1"
 SECOND_OF = "floor(extract(epoch FROM {at}))::bigint"
 # A request counts when it is admitted, whether it has ended or not.
 ADMITTED = """
@@ -114,10 +113,10 @@ def seconds_before(query: Query, limit: LimitSnapshot, tenant_id: UUID) -> dict[
     values = values_of(limit, tenant_id, EPOCH)
     if counts_admissions(limit):
         second = SECOND_OF.format(at="decision.evaluated_at")
-        recent = " AND decision.evaluated_at > clock_timestamp() - interval '61 seconds' GROUP BY 1"
+        recent = " AND decision.evaluated_at > statement_timestamp() - interval '61 seconds' GROUP BY 1"
         rows = query(f"SELECT {second}, count(*) " + ADMITTED + target_of(limit, "decision") + recent, values)
     else:
-        select = f"SELECT {SECOND_OF.format(at='usage.created_at')}, sum({AMOUNTS[limit.metric]})::bigint "
+        select = f"SELECT {SECOND_OF.format(at='usage.settled_at')}, sum({AMOUNTS[limit.metric]})::bigint "
         rows = query(select + EVIDENCE + target_of(limit, "usage") + SECONDS, values)
     return {int(second): int(amount) for second, amount in rows if amount}
 

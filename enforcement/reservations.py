@@ -170,13 +170,13 @@ def _ended(row: dict[str, Any], tenant_id: UUID, call_id: UUID) -> UsageEntry:
         quality="reported",
         policy_result=row["result"],
         source=SOURCE,
-        admitted_at=row["evaluated_at"],
+        created_at=row["evaluated_at"],
     )
 
 
 def _priced(entry: UsageEntry, row: dict[str, Any], told: Told, book: PriceBook) -> UsageEntry:
     usage, stated = told.usage or Usage(None, None), told.cost_nanos
-    price = book.find(entry.provider, told.model or entry.model, entry.admitted_at, entry.tenant_id)
+    price = book.find(entry.provider, told.model or entry.model, entry.created_at, entry.tenant_id)
     cost = cost_of(usage, price)
     nanos, status, flags = cost.nanos, str(cost.status), list(cost.flags)
     if nanos is None and stated is not None:

@@ -122,7 +122,6 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
     with connection.transaction():
         # Those also that were made after it had been charged.
         windows = windows_of_call(connection, usage.tenant_id, usage.call_id)
-        connection.execute(locks.LOCK_WINDOWS, [locks.array(sorted(window_id for window_id, _ in windows))])
         row = connection.execute(
             ADJUST,
             {
@@ -138,6 +137,7 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         ).fetchone()
         if row is None:
             return
+        connection.execute(locks.LOCK_WINDOWS, [locks.array(sorted(window_id for window_id, _ in windows))])
         moved = {"cost": row[0], "tokens": row[1] + row[2], "tokens_in": row[1], "tokens_out": row[2]}
         for window_id, metric in windows:
             if delta := moved.get(metric):

@@ -117,7 +117,7 @@ def _charge(row: dict[str, Any]) -> Settlement:
         source="sweeper",
         error_code="worker_lost",
         metadata=row["metadata"],
-        admitted_at=row["created_at"],
+        created_at=row["created_at"],
     )
     return Settlement(usage, tuple(Hold(*hold) for hold in row["windows"]))
 

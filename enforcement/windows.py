@@ -31,7 +31,7 @@ ON CONFLICT (limit_id, starts_at, calendar_version) DO NOTHING
 
 COUNTING = """
 SELECT DISTINCT counted.limit_id, counted.period, counted.metric,
-    usage.admitted_at, tenant.timezone, tenant.month_start_day, tenant.calendar_version
+    usage.created_at, tenant.timezone, tenant.month_start_day, tenant.calendar_version
 FROM cus_llm_usage AS usage
 JOIN cus_tenants AS tenant ON tenant.id = usage.tenant_id
 JOIN cus_limits AS counted ON counted.tenant_id = usage.tenant_id

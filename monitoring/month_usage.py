@@ -69,8 +69,7 @@ def _read(integrations: Sequence[Integration], starts: dict[UUID, datetime]) -> 
         by_month.setdefault((integration.tenant_id, starts[integration.pk]), []).append(integration.pk)
     wanted, corrected = Q(), Q()
     for (tenant_id, start), ids in by_month.items():
-        # A call belongs to the month of its admission; no row is older than that, and the index is on the row's time.
-        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, admitted_at__gte=start, created_at__gte=start)
+        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, created_at__gte=start)
         corrected |= Q(tenant_id=tenant_id, created_at__gte=start)
     usage = UsageRecord.objects.filter(wanted)
     adjusted = usage.filter(tenant_id=OuterRef("tenant_id"), call_id=OuterRef("call_id"))

@@ -90,7 +90,7 @@ def _entry(asking: Asking, admission: Admission, reading: Reading, ending: Endin
         quality=account.quality,
         policy_result=admission.decision.result.policy_result,
         source="proxy",
-        admitted_at=admission.decided_at,
+        created_at=admission.decided_at,
         response_model=reading.model,
         tokens_in=account.tokens_in,
         tokens_out=account.tokens_out,

@@ -1,10 +1,14 @@
 """What happened and what did it cost: append-only evidence and the book of prices."""
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.append_only import AppendOnlyModel
+from telemetry.derived import UnsealedRow as UnsealedRow
+from telemetry.derived import UsageDay as UsageDay
+from telemetry.derived import UsageQuarter as UsageQuarter
 from telemetry.querysets import UsageQuerySet
 
 
@@ -34,7 +38,10 @@ class CallId(models.Model):
     tenant_id = models.UUIDField()
     call_id = models.UUIDField()
     source = models.CharField(max_length=16)
+    digest = models.BinaryField(null=True)
+    """SHA-256 of what was told of a call that did not pass the gateway: the same again is not another call."""
     created_at = models.DateTimeField(db_default=Now())
+    """As in the call's evidence, whose partition it names."""
 
     class Meta:
         db_table = "cus_call_ids"
@@ -82,15 +89,18 @@ class UsageRecord(AppendOnlyModel):
     metadata = models.JSONField(default=dict)
     source = models.CharField(max_length=16)
     """Who wrote the row: `proxy`, or `sweeper` for a call whose worker died."""
-    admitted_at = models.DateTimeField()
     created_at = models.DateTimeField(db_default=Now())
+    """When the call was admitted; of one that was told to us, when it was made. The month of its partition."""
+    settled_at = models.DateTimeField(db_default=Now())
+    """When the row was written."""
 
     objects = UsageQuerySet.as_manager()
 
     class Meta:
         db_table = "cus_llm_usage"
         constraints = [
-            models.UniqueConstraint(fields=["tenant_id", "call_id"], name="cus_llm_usage_call_once"),
+            # The time, too, as the database wants it of a partitioned table: `CallId` knows one time for each call.
+            models.UniqueConstraint(fields=["tenant_id", "call_id", "created_at"], name="cus_llm_usage_call_once"),
             models.CheckConstraint(
                 condition=Q(cost_nanos=None) | Q(cost_nanos__gte=0, cost_nanos__lt=2**62),
                 name="cus_llm_usage_cost",
@@ -108,6 +118,8 @@ class UsageRecord(AppendOnlyModel):
                 condition=Q(agent_id__isnull=False),
                 name="cus_llm_usage_agent",
             ),
+            # Rows lie in the order in which they were written.
+            BrinIndex(fields=["settled_at"], name="cus_llm_usage_settled"),
         ]
 
     def __str__(self) -> str:

@@ -22,6 +22,10 @@ class UsageQuerySet(models.QuerySet["UsageRecord"]):
         rows = self.filter(created_at__gte=start)
         return rows.filter(created_at__lt=end) if end is not None else rows
 
+    def settled_since(self, moment: datetime) -> Self:
+        """Those whose rows were written since."""
+        return self.filter(settled_at__gte=moment)
+
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-pk")
 

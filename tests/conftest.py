@@ -9,8 +9,10 @@ from django.db import connection, transaction
 from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
+from accounts.partitions import Cursor, Partitioned, months_of
 from config import postgres
 from config.serving import allow_open_files
+from telemetry.evidence import PARTITIONED
 from tests.servers import OWN_SECRETS, Servers
 from tests.sinks import Sinks, session_sinks
 
@@ -79,6 +81,17 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         cursor.execute(r"SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE '%\_no\_truncate'")
         for table, trigger in cursor.fetchall():
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+        for divided in PARTITIONED:
+            take_any_time(cursor, divided)
+
+
+def take_any_time(cursor: Cursor, table: Partitioned) -> None:
+    """Let tests put evidence where no month is any more, or not yet."""
+    months = months_of(cursor, table)
+    first, end = months[0].starts_at, months[-1].later(1).starts_at
+    parent = f"CREATE TABLE {table.name}_{{}} PARTITION OF {table.name} FOR VALUES FROM ({{}}) TO ({{}})"
+    cursor.execute(parent.format("earlier", "MINVALUE", f"'{first.isoformat()}'"))
+    cursor.execute(parent.format("later", f"'{end.isoformat()}'", "MAXVALUE"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,7 @@ class Sinks:
         """Keep every table of a database as text."""
         with psycopg.connect(url) as connection, (self.folder / sink).open("ab") as file:
             for (table,) in connection.execute(TABLES).fetchall():
-                statement = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))
+                statement = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT").format(sql.Identifier(table))
                 with connection.cursor().copy(statement) as copy:
                     for data in copy:
                         file.write(data)

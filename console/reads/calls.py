@@ -131,4 +131,4 @@ def call_of(tenant_id: UUID, call_id: UUID) -> Call | None:
 def _after(usage: UsageRecord | None, waited_ms: int | None) -> datetime | None:
     if usage is None or waited_ms is None:
         return None
-    return usage.admitted_at + timedelta(milliseconds=waited_ms)
+    return usage.created_at + timedelta(milliseconds=waited_ms)

@@ -58,9 +58,8 @@ def overview_of(tenant: Tenant, now: datetime) -> Overview:
 def spend_of(tenant: Tenant, now: datetime) -> tuple[Spend, Spend]:
     """Of this day and of this month; three queries. A call belongs to the time of its admission."""
     month, day = (window_start(period, tenant.calendar, now) for period in ("month", "day"))
-    # No row is older than its admission, so the second condition changes nothing but the index that is used.
-    calls = UsageRecord.objects.for_tenant(tenant.pk).filter(admitted_at__gte=month, created_at__gte=month)
-    today = Q(admitted_at__gte=day)
+    calls = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=month)
+    today = Q(created_at__gte=day)
     used = calls.aggregate(**_sums("month", Q()), **_sums("day", today))
     added = UsageAdjustment.objects.filter(
         tenant_id=tenant.pk, created_at__gte=month, call_id__in=calls.values("call_id")

@@ -43,7 +43,6 @@ def carried(tenant: Tenant, *, at: datetime | None = None, **changes: Any) -> Us
         "latency_ms": 1500,
         "raw_usage": {"prompt_tokens": 1000, "completion_tokens": 3},
         "source": "proxy",
-        "admitted_at": at,
         "created_at": at,
     }
     return UsageRecord.objects.create(**{**values, **changes})

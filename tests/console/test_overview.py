@@ -45,7 +45,7 @@ def test_a_day_begins_at_the_tenants_midnight() -> None:
 
 def test_a_call_counts_in_the_month_that_admitted_it() -> None:
     month = window_start("month", Calendar("UTC"), NOON)
-    carried(people.acme(), at=month - timedelta(seconds=1), created_at=month + timedelta(seconds=1))
+    carried(people.acme(), at=month - timedelta(seconds=1), settled_at=month + timedelta(seconds=1))
     assert spend_of(people.acme(), NOON)[1].calls == 0
 
 

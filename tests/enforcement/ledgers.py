@@ -117,6 +117,6 @@ def settlement(call: Asking, admission: Admission, nanos: int = 1_000, **changes
         quality="reported",
         policy_result="allowed",
         source="proxy",
-        admitted_at=admission.decided_at,
+        created_at=admission.decided_at,
     )
     return Settlement(replace(usage, **changes), admission.holds)

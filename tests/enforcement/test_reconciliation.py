@@ -168,7 +168,7 @@ def row(tenant: Tenant, **fields: Any) -> dict[str, Any]:
         "tenant_id": tenant.pk, "integration_id": INTEGRATION, "provider": "sandbox", "endpoint": "chat.completions",
         "model": "sandbox-small", "stream": False, "dispatched": True, "cost_nanos": 400, "cost_status": "priced",
         "tokens_in": 1, "tokens_out": 1, "quality": "reported", "policy_result": "allowed",
-        "admitted_at": datetime.now(UTC),
+        "created_at": datetime.now(UTC),
     } | fields  # fmt: skip
 
 

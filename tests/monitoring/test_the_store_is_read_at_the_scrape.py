@@ -61,7 +61,6 @@ def used(integration: Integration, created_at: datetime, **values: Any) -> Usage
         quality="reported",
         policy_result="allowed",
         source="proxy",
-        admitted_at=created_at,
         created_at=created_at,
         **values,
     )

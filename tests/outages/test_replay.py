@@ -108,7 +108,7 @@ def test_a_degraded_call_becomes_one_decision_one_usage_row_and_counts(folder: P
         (one.amount, None, None) for one in sorted((cost, tokens), key=lambda one: one.limit_id)
     ]
     usage = UsageRecord.objects.get(call_id=call.call_id)
-    assert (usage.cost_nanos, usage.quality, usage.admitted_at) == (700, "reported", admission.decided_at)
+    assert (usage.cost_nanos, usage.quality, usage.created_at) == (700, "reported", admission.decided_at)
     assert spent() == {str(cost.limit_id): (700, 900), str(tokens.limit_id): (100, 100)}
     assert not Reservation.objects.filter(call_id=call.call_id).exists()
 
@@ -222,7 +222,7 @@ def test_a_call_of_the_last_month_counts_there(folder: Path) -> None:
     then = record.call.decided_at - timedelta(days=40)
     leave(
         folder,
-        Finished(replace(record.call, decided_at=then), replace(record.usage, admitted_at=then)),
+        Finished(replace(record.call, decided_at=then), replace(record.usage, created_at=then)),
         ended(asking(tenant), 200),
     )
     with journaling(folder):

@@ -32,7 +32,6 @@ def used(asker: Program, nanos: int, *, days_ago: float = 0, model: str = "sandb
         quality="reported",
         policy_result="allowed",
         source="proxy",
-        admitted_at=at,
         created_at=at,
     )
 

@@ -105,14 +105,15 @@ class Command(VerbCommand):
         newest = list(rows.newest_first()[: options.lines])[::-1]
         with suppress(BrokenPipeError):
             self._tell(newest, options)
-            seen = {row.pk: row.created_at for row in newest}
+            seen = {row.pk: row.settled_at for row in newest}
             while options.follow:
                 time.sleep(POLL_SECONDS)
                 latest = max([begun, *seen.values()])
-                coming = rows.created_between(latest - LATE, None).oldest_first()
-                fresh = [row for row in coming if row.pk not in seen and row.created_at >= begun - LATE]
+                # Calls are told when they have ended, whenever they began.
+                coming = rows.settled_since(latest - LATE).order_by("settled_at", "pk")
+                fresh = [row for row in coming if row.pk not in seen and row.settled_at >= begun - LATE]
                 self._tell(fresh, options)
-                seen |= {row.pk: row.created_at for row in fresh}
+                seen |= {row.pk: row.settled_at for row in fresh}
                 seen = {pk: at for pk, at in seen.items() if at >= latest - 2 * LATE}
 
     def _tell(self, rows: list[UsageRecord], options: Options) -> None:

@@ -1,0 +1,84 @@
+"""What is derived from evidence and can be made again from it: sums. No decision reads them."""
+
+from django.db import models
+
+
+class Sums(models.Model):
+    """What calls used, summed up. Sums are over what is known; how many calls they leave out stands beside them."""
+
+    calls = models.BigIntegerField(default=0)
+    """Those with a usage row."""
+    tokens_in = models.BigIntegerField(default=0)
+    tokens_out = models.BigIntegerField(default=0)
+    cost_nanos = models.BigIntegerField(default=0)
+    """With what adjustments add to it."""
+    latency_ms = models.BigIntegerField(default=0)
+    calls_of_known_latency = models.BigIntegerField(default=0)
+    calls_of_known_cost = models.BigIntegerField(default=0)
+    calls_of_known_tokens = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    blocked = models.BigIntegerField(default=0)
+    """Refused calls, which have a decision and no usage row."""
+
+    class Meta:
+        abstract = True
+
+
+class UsageDay(Sums):
+    """One integration's calls of one day of its tenant, as of the last transaction that wrote evidence."""
+
+    tenant_id = models.UUIDField()
+    integration_id = models.UUIDField()
+    date = models.DateField()
+    """Of the tenant's calendar, as it was when the call was written."""
+
+    class Meta:
+        db_table = "cus_usage_daily"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant_id", "integration_id", "date"], name="cus_usage_daily_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.integration_id} on {self.date}"
+
+
+class UsageQuarter(Sums):
+    """Calls of one quarter of an hour, at most a minute behind: every day of every time zone begins with one."""
+
+    tenant_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    integration_id = models.UUIDField(null=True)
+    key_id = models.UUIDField(null=True)
+    provider = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+
+    class Meta:
+        db_table = "cus_usage_quarters"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "starts_at", "integration_id", "key_id", "provider", "model"],
+                nulls_distinct=False,
+                name="cus_usage_quarters_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.starts_at}"
+
+
+class UnsealedRow(models.Model):
+    """A row of evidence that is neither sealed nor rolled up yet; goes when it is."""
+
+    tenant_id = models.UUIDField()
+    kind = models.SmallIntegerField()
+    """A number of `telemetry.evidence`."""
+    row_id = models.BigIntegerField()
+    at = models.DateTimeField()
+    """The time of the row, which says in which partition it is."""
+
+    class Meta:
+        db_table = "cus_unsealed"
+        indexes = [models.Index(fields=["tenant_id", "id"], name="cus_unsealed_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.row_id}"
