@@ -81,9 +81,12 @@ def add_month(cursor: Cursor, table: Partitioned, month: Month) -> None:
 
 
 def add_months(cursor: Cursor, table: Partitioned, *, now: datetime, ahead: int = MONTHS_AHEAD) -> list[Month]:
-    """Make the months from `now` on that are missing; those that were made."""
+    """Make the months around `now` that are missing; those that were made.
+
+    The month before is one of them, because calls of the last days may be told late.
+    """
     known = set(months_of(cursor, table))
-    missing = [month for number in range(ahead + 1) if (month := Month.of(now).later(number)) not in known]
+    missing = [month for number in range(-1, ahead + 1) if (month := Month.of(now).later(number)) not in known]
     for month in missing:
         add_month(cursor, table, month)
     return missing

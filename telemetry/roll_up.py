@@ -1,0 +1,76 @@
+"""What queued evidence adds to the sums that are derived later: quarters of an hour, and the refusals of days.
+
+Whoever takes rows from the queue adds them up in the same transaction, so each row is added once, and what is still
+queued is exactly what the sums leave out.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from telemetry.days import (
+    ADD,
+    DATE,
+    INTO,
+    REFUSED,
+    SUMS,
+    SUMS_OF_ADJUSTMENTS,
+    SUMS_OF_REFUSALS,
+    SUMS_OF_USAGE,
+)
+from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
+
+QUARTER_SECONDS = 15 * 60
+QUARTER = f"date_bin('{QUARTER_SECONDS} seconds', {{at}}, 'epoch'::timestamptz)"
+
+# Time and id of a row lead to its partition and, there, by an index to the row.
+QUARTERS = f"""
+INSERT INTO cus_usage_quarters AS known (
+    tenant_id, starts_at, integration_id, key_id, provider, model, {", ".join(SUMS)}
+)
+SELECT {{whose}}.tenant_id, {{quarter}}, {{whose}}.integration_id, {{whose}}.key_id, {{whose}}.provider,
+    {{whose}}.model,
+    {{sums}}
+FROM cus_unsealed AS queued {{rows}}
+WHERE queued.id = ANY(%s) AND queued.kind = {{kind}} AND {{where}}
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+ON CONFLICT (tenant_id, starts_at, integration_id, key_id, provider, model) DO UPDATE SET
+    {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
+"""  # noqa: S608 - names of our own
+OF_USAGE = "JOIN cus_llm_usage AS usage ON usage.created_at = queued.at AND usage.id = queued.row_id"
+OF_DECISIONS = (
+    "JOIN cus_enforcement_decisions AS decision ON decision.evaluated_at = queued.at AND decision.id = queued.row_id"
+)
+# An adjustment counts with the call that it corrects.
+OF_ADJUSTMENTS = """JOIN usage_adjustments AS adjustment ON adjustment.id = queued.row_id
+    JOIN cus_llm_usage AS usage ON usage.tenant_id = adjustment.tenant_id AND usage.call_id = adjustment.call_id"""
+STATEMENTS = (
+    QUARTERS.format(
+        whose="usage", quarter=QUARTER.format(at="usage.created_at"), sums=SUMS_OF_USAGE, rows=OF_USAGE,
+        kind=USAGE.number, where="true",
+    ),
+    QUARTERS.format(
+        whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), sums=SUMS_OF_REFUSALS,
+        rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
+    ),
+    QUARTERS.format(
+        whose="usage", quarter=QUARTER.format(at="usage.created_at"), sums=SUMS_OF_ADJUSTMENTS,
+        rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
+    ),
+    f"""{INTO}
+    SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
+    FROM cus_unsealed AS queued {OF_DECISIONS} LEFT JOIN cus_tenants AS tenant ON tenant.id = decision.tenant_id
+    WHERE queued.id = ANY(%s) AND queued.kind = {DECISION.number} AND {REFUSED} AND decision.integration_id IS NOT NULL
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}
+    """,  # noqa: S608 - names of our own
+)  # fmt: skip
+
+
+def add_queued(connection: psycopg.Connection[Any], queue_ids: Sequence[int]) -> None:
+    """Add what these rows of the queue point at; the caller takes them from the queue in the same transaction.
+
+    Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory lock.
+    """
+    for statement in STATEMENTS:
+        connection.execute(statement.encode(), [list(queue_ids)])
