@@ -70,6 +70,7 @@ class Action(StrEnum):
     INTEGRATION_CHECKED = "integration.checked"
     RESERVATION_CHARGED = "reservation.charged"
     BACKUP_WRITTEN = "backup.written"
+    EVIDENCE_EXPIRED = "evidence.expired"
 
 
 class AuditEvent(AppendOnlyModel):

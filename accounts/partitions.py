@@ -66,6 +66,13 @@ def months_of(cursor: Cursor, table: Partitioned) -> list[Month]:
     return sorted(Month(int(name["year"]), int(name["month"])) for name in names if name is not None)
 
 
+def tables_of(cursor: Cursor, table: Partitioned) -> list[Month]:
+    """The months whose tables exist, whether `table` still has them or not."""
+    cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE %s", [f"{table.name}%"])
+    names = [PARTITION_NAME.search(name) for (name,) in cursor.fetchall()]
+    return sorted(Month(int(name["year"]), int(name["month"])) for name in names if name is not None)
+
+
 def add_month(cursor: Cursor, table: Partitioned, month: Month) -> None:
     """Make one month of `table`: aside, so that nobody who writes into the others has to wait.
 

@@ -102,6 +102,8 @@ class Environment(BaseSettings):
     """Ask providers that were not heard of for a while, or fail, for what costs nothing, such as their model list."""
     probe_spacing_seconds: float = Field(default=60, gt=0)
     """Between two probes of one integration, and between two calls let through to one in error."""
+    retention_months: int | None = Field(default=None, ge=1)
+    """How many full months of usage and decisions are kept before this one. Unset: all. What is older is taken away."""
     journal_dir: Path = PROJECT / "var" / "journal"
     """Where workers keep what happens while the database is away; it must outlive them."""
     journal_max_bytes: int = Field(default=256 * 1024 * 1024, ge=0)

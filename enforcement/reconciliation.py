@@ -6,7 +6,8 @@
 
 Every transaction of the ledger keeps these true, so that one statement, which sees one moment, finds them true while
 calls pass; and a difference stays the same, whatever passes, until it is repaired. Not compared is what was spent in
-windows that nobody counts in any more, as their limit was lifted or their calendar changed, and in sliding minutes.
+windows that nobody counts in any more, as their limit was lifted or their calendar changed, in sliding minutes, and in
+windows of which some evidence was taken away as it was too old.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,12 @@ from psycopg.rows import class_row
 from accounts.models import Tenant
 from enforcement import openings
 from enforcement.locks import LOCK_WINDOWS, RESOLVE_AND_MOVE, array, patiently
-from enforcement.periods import WITHOUT_CALENDAR, window_end
+from enforcement.periods import EPOCH, WITHOUT_CALENDAR, window_end
 from integrations.models import Limit
 from integrations.snapshot import LimitSnapshot
 from integrations.snapshot_store import limits_of
 from telemetry.entries import encode
+from telemetry.retention import horizon
 
 MOST_FINDINGS = 1_000
 """Of each kind and tenant: enough to see what happened, and no more than fits into memory."""
@@ -52,11 +54,13 @@ FROM cus_reservations AS row LEFT JOIN cus_enforcement_decisions AS decision USI
 WHERE decision.call_id IS NULL""",
     "usage_without_decision": """
 FROM cus_llm_usage AS row LEFT JOIN cus_enforcement_decisions AS decision USING (tenant_id, call_id)
-WHERE decision.call_id IS NULL AND row.dispatched AND row.source IN ('proxy', 'sweeper')""",
+WHERE decision.call_id IS NULL AND row.dispatched AND row.source IN ('proxy', 'sweeper')
+    AND row.created_at >= %(since)s""",
     "admitted_without_trace": """
 FROM cus_enforcement_decisions AS row LEFT JOIN cus_llm_usage AS usage USING (tenant_id, call_id)
     LEFT JOIN cus_reservations AS reservation USING (tenant_id, call_id)
-WHERE row.result IN ('allowed', 'warned') AND usage.call_id IS NULL AND reservation.call_id IS NULL""",
+WHERE row.result IN ('allowed', 'warned') AND usage.call_id IS NULL AND reservation.call_id IS NULL
+    AND row.evaluated_at >= %(since)s""",
 }
 REPAIR = """
 UPDATE cus_windows SET spent = cus_windows.spent + repair.spent, held = cus_windows.held + repair.held
@@ -92,9 +96,10 @@ class Finding:
 
 def check(connection: psycopg.Connection[Any], tenant_id: UUID, now: datetime) -> Iterator[Finding]:
     """What does not agree in a tenant's ledger, at most `MOST_FINDINGS` of each kind. Locks nothing."""
+    since = horizon() or EPOCH
     metrics = dict(Limit.objects.for_tenant(tenant_id).values_list("limit_id", "metric"))
-    yield from islice(_spent(connection, Tenant.objects.get(pk=tenant_id), now), MOST_FINDINGS)
-    values = {"tenant_id": tenant_id, "most": MOST_FINDINGS}
+    yield from islice(_spent(connection, Tenant.objects.get(pk=tenant_id), since, now), MOST_FINDINGS)
+    values = {"tenant_id": tenant_id, "most": MOST_FINDINGS, "since": since}
     for window_id, limit_id, starts_at, expected, held in connection.execute(HELD, values).fetchall():
         yield Finding(
             problem="held",
@@ -112,11 +117,11 @@ def check(connection: psycopg.Connection[Any], tenant_id: UUID, now: datetime) -
             yield from cursor.execute(query.encode(), values | {"problem": problem}).fetchall()
 
 
-def _spent(connection: psycopg.Connection[Any], tenant: Tenant, now: datetime) -> Iterator[Finding]:
+def _spent(connection: psycopg.Connection[Any], tenant: Tenant, since: datetime, now: datetime) -> Iterator[Finding]:
     limits = {limit.limit_id: limit for limit in limits_of(tenant.pk, now)}
     for window_id, limit_id, starts_at, version in connection.execute(WINDOWS, [tenant.pk]).fetchall():
         limit = limits.get(limit_id)
-        if limit is None or limit.period == "minute":
+        if limit is None or limit.period == "minute" or starts_at < since:
             continue
         if limit.period not in WITHOUT_CALENDAR and version != tenant.calendar.version:
             continue

@@ -29,6 +29,7 @@ from proxy.health.watch import Watch
 from proxy.upstream import Upstreams, UpstreamTimeouts
 from telemetry.price_book import PriceBook
 from telemetry.services import book_version, load_book
+from telemetry.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Gateway:
         self.health = Watch(
             destinations, spacing_seconds=environment.probe_spacing_seconds, has_probes=environment.probes
         )
+        self.upkeep = Upkeep(settings.DATABASE_DIRECT_URL or database_url(), keep_months=environment.retention_months)
         self.ledger = Ledger(
             LedgerSettings(
                 url=settings.DATABASE_DIRECT_URL or database_url(),
@@ -104,6 +106,7 @@ class Gateway:
         """Open the ledger. Without a database the gateway answers all the same, and says 503 until it is there."""
         self.ledger.start()
         self.health.start()
+        self.upkeep.start()
         # Whoever takes over from another worker must not begin with refusals.
         await asyncio.to_thread(self.ledger.wait_ready, READY_SECONDS)
         # What lives for the whole process need not be looked at by every collection, and calls leave few cycles.
@@ -116,6 +119,7 @@ class Gateway:
         await self.upstreams.close()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.health.stop)
+        await asyncio.to_thread(self.upkeep.stop)
         self._threads.shutdown(wait=True)
         self._secret_threads.shutdown(wait=False, cancel_futures=True)
 

@@ -1,0 +1,174 @@
+"""Months of evidence come in time, and go whole and sealed, while calls pass."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+from msgspec.structs import replace
+
+from accounts.actors import SYSTEM
+from accounts.audit_events import AuditEvent
+from accounts.ids import uuid7
+from accounts.partitions import Month, add_month, months_of, tables_of
+from enforcement.reconciliation import check
+from telemetry.derived import UnsealedRow
+from telemetry.evidence import PARTITIONED
+from telemetry.models import UsageRecord
+from telemetry.retention import NotSealed, add_missing, days_ahead, expire, expired_months, horizon
+from telemetry.upkeep import look_after
+from tests import people
+from tests.conftest import take_any_time
+from tests.console.evidence import carried
+from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+USAGE, DECISIONS = PARTITIONED
+NOW = datetime.now(UTC)
+OLD = Month.of(NOW).later(-6)
+NEXT = Month.of(NOW).later(1).starts_at
+KEPT = 2
+
+
+@pytest.fixture(autouse=True)
+def only_months() -> Iterator[None]:
+    """Two months of long ago beside those that there are, and no other place for evidence."""
+    with connection.cursor() as cursor:
+        for table in PARTITIONED:
+            cursor.execute(f"DROP TABLE {table.name}_earlier, {table.name}_later")
+            known = months_of(cursor, table)
+            for month in (OLD, OLD.later(1)):
+                add_month(cursor, table, month)
+    yield
+    with connection.cursor() as cursor:
+        for table in PARTITIONED:
+            for month in set(tables_of(cursor, table)) - set(known):
+                cursor.execute(f"DROP TABLE {month.partition_of(table)}")
+        add_missing(now=NOW)
+        for table in PARTITIONED:
+            take_any_time(cursor, table)
+
+
+def attached(month: Month) -> bool:
+    with connection.cursor() as cursor:
+        return month in months_of(cursor, USAGE)
+
+
+def seal_all() -> None:
+    UnsealedRow.objects.all().delete()
+
+
+def test_months_to_come_are_made_once() -> None:
+    assert days_ahead(now=NOW) > 80
+    assert add_missing(now=NOW) == []
+    made = add_missing(now=NEXT)
+    assert made == [Month.of(NOW).later(4).partition_of(table) for table in PARTITIONED]
+
+
+def test_a_month_goes_when_it_is_older_than_those_that_are_kept() -> None:
+    months = [month for table, month in expired_months(now=NOW, keep_months=5) if table == USAGE]
+    assert months == [OLD]
+
+
+def test_what_goes_is_written_down() -> None:
+    carried(people.acme(), at=OLD.starts_at)
+    seal_all()
+    gone = expire(table=USAGE, month=OLD, actor=SYSTEM, reason="the law")
+    assert (gone.rows, attached(OLD), UsageRecord.objects.count()) == (1, False, 0)
+    event = AuditEvent.objects.get(action="evidence.expired")
+    assert event.after is not None
+    assert (event.after["rows"], event.object_id, event.reason) == (1, OLD.partition_of(USAGE), "the law")
+    assert horizon() == OLD.later(1).starts_at
+
+
+def test_a_month_that_is_not_sealed_stays() -> None:
+    carried(people.acme(), at=OLD.starts_at)
+    with pytest.raises(NotSealed):
+        expire(table=USAGE, month=OLD, actor=SYSTEM)
+    assert attached(OLD)
+
+
+def test_a_month_that_is_archived_is_as_guarded_as_before() -> None:
+    carried(people.acme(), at=OLD.starts_at)
+    seal_all()
+    expire(table=USAGE, month=OLD, actor=SYSTEM, keep_table=True)
+    name = OLD.partition_of(USAGE)
+    for change in ("UPDATE {} SET cost_nanos = 0", "DELETE FROM {}", "TRUNCATE {}"):
+        with pytest.raises(DatabaseError, match="never edited"), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(change.format(name))
+    assert (USAGE, OLD) not in expired_months(now=NOW, keep_months=KEPT)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {name}")
+
+
+def test_what_was_stopped_in_the_middle_is_finished() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {USAGE.name} DETACH PARTITION {OLD.partition_of(USAGE)} CONCURRENTLY")
+    assert (USAGE, OLD) in expired_months(now=NOW, keep_months=KEPT)
+    expire(table=USAGE, month=OLD, actor=SYSTEM)
+    assert (USAGE, OLD) not in expired_months(now=NOW, keep_months=KEPT)
+
+
+def test_the_ledger_agrees_with_the_evidence_that_is_left() -> None:
+    limit(people.acme(), amount=10**12, period="total")
+    with ledger() as book:
+        call = asking(people.acme())
+        book.settle(settlement(call, admit(book, call)))
+        assert book.flush()
+        seal_all()
+        month = Month.of(NOW)
+        try:
+            for table in PARTITIONED:
+                expire(table=table, month=month, actor=SYSTEM)
+            connection.ensure_connection()
+            assert list(check(connection.connection, people.acme().pk, NOW)) == []
+        finally:
+            add_missing(now=NOW)
+
+
+def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
+    """Calls are in flight all the while; each is admitted and settled."""
+    limit(people.acme(), amount=10**15)
+    carried(people.acme(), at=OLD.starts_at)
+    seal_all()
+    first, ending, settled = asking(people.acme()), threading.Event(), [0]
+    with ledger() as book, ThreadPoolExecutor(1) as other:
+
+        def keep_calling() -> None:
+            while not ending.is_set():
+                call = replace(first, call_id=uuid7())
+                book.settle(settlement(call, admit(book, call)))
+                settled[0] += 1
+
+        calling = other.submit(keep_calling)
+        try:
+            for number in range(3):
+                look_after(database_url(), keep_months=KEPT, now=NOW + timedelta(days=31 * number))
+        finally:
+            ending.set()
+        calling.result()
+        assert book.flush()
+    assert not attached(OLD)
+    assert days_ahead(now=NOW + timedelta(days=62)) > 80
+    assert UsageRecord.objects.filter(model="sandbox-small").count() == settled[0] > 0
+
+
+def test_operators_see_and_order_it() -> None:
+    shown = StringIO()
+    call_command("partitions", "list", "--json", stdout=shown)
+    listed = json.loads(shown.getvalue())
+    assert {row["table"] for row in listed} == {USAGE.name, DECISIONS.name}
+    asked = StringIO()
+    call_command("partitions", "expire", "--keep-months", "5", "--json", stdout=asked, stderr=StringIO())
+    assert [row["table"] for row in json.loads(asked.getvalue())] == [USAGE.name, DECISIONS.name]
+    assert attached(OLD)
+    gone = StringIO()
+    call_command("partitions", "expire", "--keep-months", "5", "--yes", "--json", stdout=gone)
+    assert [row["rows"] for row in json.loads(gone.getvalue())] == [0, 0]
+    assert not attached(OLD)
