@@ -30,6 +30,7 @@ from integrations.providers import ProviderType
 from integrations.services import master_key_problem
 from integrations.vault import VaultError
 from telemetry.models import PriceVersion
+from telemetry.retention import days_ahead
 from telemetry.services import OVERRIDE
 
 OLDEST_SERVER, NEWEST_SERVER = 15, 18
@@ -38,6 +39,7 @@ OLDEST_PRICES = timedelta(days=60)
 LEAST_DATA_BYTES = 1024**3
 LEAST_OPEN_FILES = 4096
 MOST_ORIGINS = 50
+LEAST_DAYS_AHEAD = 45
 LOOKING_THREADS = 8
 GIB = 1024**3
 
@@ -199,11 +201,20 @@ def _prices() -> Iterator[Seen]:
         yield ok(name, installed)
 
 
+def _months() -> Iterator[Seen]:
+    name, days = "months of evidence", days_ahead(now=timezone.now())
+    if days < LEAST_DAYS_AHEAD:
+        yield problem(name, f"the last one ends in {days} days", "Run `manage.py partitions add` as the tables' owner.")
+    else:
+        yield ok(name, f"there are some for {days} days")
+
+
 IN_THE_DATABASE: dict[str, Callable[[], Iterator[Seen]]] = {
     "migrations": _migrations,
     "clock": _clock,
     "master key": _master_key,
     "prices": _prices,
+    "months of evidence": _months,
     "providers": _providers,
 }
 

@@ -22,6 +22,7 @@ from integrations.models import HealthState, Integration, Limit, Status
 from integrations.money import NANOS_PER_CENT
 from monitoring.metrics import WHOSE, start_at_zero
 from monitoring.month_usage import MonthUsage, Used
+from telemetry.retention import days_ahead
 
 STATUS_VALUES = {Status.CREATED: 0, Status.ENABLED: 1, Status.DISABLED: 2, Status.ERROR: 3}
 HEALTH_VALUES = {
@@ -58,6 +59,9 @@ class StoreCollector:
         )
         workers = Worker.objects.filter(missing_since=None).count()
         yield _single("cus_workers", "Processes that admit calls.", workers)
+        yield _single(
+            "cus_evidence_days_ahead", "For how many days there is a place for new evidence.", days_ahead(now=now)
+        )
         yield from _names(integrations)
         for integration in integrations:
             start_at_zero(*_whose(integration))

@@ -1,0 +1,87 @@
+"""Where the operator splits roles, the gateway works without any right to change evidence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command
+from django.db import connection
+from psycopg import sql
+
+from accounts.append_only import AppendOnlyModel
+from config.database_roles import grant_runtime
+from enforcement.admission import Admissions
+from enforcement.settlement import settle
+from telemetry.models import UsageRecord
+from tests import people
+from tests.enforcement.ledgers import asking, database_url, limit, settlement
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EVIDENCE = sorted(model._meta.db_table for model in apps.get_models() if issubclass(model, AppendOnlyModel))
+ROLE = "customhouse_runtime_test"
+
+
+@pytest.fixture(autouse=True)
+def role() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone() != (True,):
+            pytest.skip("this database role may make no roles")
+        # Roles are of the whole server, where several of these tests may be at once.
+        cursor.execute(f"DO $$ BEGIN CREATE ROLE {ROLE}; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        cursor.execute(f"GRANT {ROLE} TO current_user")
+    grant_runtime(ROLE)
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP OWNED BY {ROLE}")
+
+
+@contextmanager
+def session() -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database_url(), autocommit=True) as made:
+        made.execute(f"SET ROLE {ROLE}".encode())
+        yield made
+
+
+def test_calls_are_admitted_and_settled() -> None:
+    limit(people.acme(), amount=10**12)
+    call = asking(people.acme())
+    with session() as runtime:
+        (admission,) = Admissions(runtime, reservation_seconds=60).admit(
+            [call], worker_id=1, now=datetime.now(UTC), may_be_lifted=lambda windows: False
+        )
+        settle(runtime, [settlement(call, admission)])  # type: ignore[arg-type]
+    assert UsageRecord.objects.get().cost_nanos == 1_000
+
+
+@pytest.mark.parametrize("table", EVIDENCE)
+@pytest.mark.parametrize("change", ["UPDATE {} SET id = id", "DELETE FROM {}", "TRUNCATE {}"])
+def test_evidence_is_not_changed(table: str, change: str) -> None:
+    with session() as runtime, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        runtime.execute(change.format(table).encode())
+
+
+def test_a_month_is_not_reached_past_its_table() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'cus_llm_usage'::regclass")
+        months = [name for (name,) in cursor.fetchall()]
+    with session() as runtime:
+        for month in months:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                runtime.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(month)))
+
+
+def test_who_may_do_everything_is_told_so() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")
+        user, is_superuser = cursor.fetchone() or ("", False)
+    if is_superuser:
+        with pytest.raises(CommandError, match="superuser"):
+            call_command("runtime_role", user)
+    with pytest.raises(CommandError, match="no database role"):
+        call_command("runtime_role", "nobody_of_this_name")
