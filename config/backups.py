@@ -67,6 +67,8 @@ def back_up(*, to: Path, url: str) -> dict[str, int]:
     """
     if to.exists():
         raise BackupFailed(f"{to} is there already: choose another name.")
+    if not to.parent.is_dir():
+        raise BackupFailed(f"There is no folder {to.parent}: make it first.")
     aside = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -95,6 +97,8 @@ def look_into(path: Path, *, major: int) -> Archive:
 
     Raises `BackupFailed`, `ClientMissing` or `OSError`.
     """
+    if not path.is_file():
+        raise BackupFailed(f"There is no file {path}.")
     with path.open("rb"):
         pass
     for program in client_programs("pg_restore", least=major):

@@ -22,10 +22,12 @@ from enforcement.serializers import (
     EstimateSerializer,
     ReplaySerializer,
     SimulationSerializer,
+    StatusQuery,
     estimate_of,
 )
 from enforcement.standing import Standing
 from integrations.access import holder_of
+from integrations.cursors import asked
 from integrations.models import Scope
 from integrations.snapshot import LimitSnapshot, TenantSnapshot
 from integrations.snapshot_store import load_tenant
@@ -59,9 +61,9 @@ class StatusView(APIView):
     """
 
     def get(self, request: Request) -> Response:
-        holder, now = holder_of(request), timezone.now()
+        holder, now, query = holder_of(request), timezone.now(), asked(StatusQuery, request.query_params)
         tenant = load_tenant(holder.key.tenant_id)
-        limits = _limits_of(tenant, holder.key.id, holder.key.integration_ids, request.query_params)
+        limits = _limits_of(tenant, holder.key.id, holder.key.integration_ids, query)
         balances = balances_of(tenant_id=tenant.id, calendar=tenant.calendar, limits=limits, now=now)
         standings = [balance.standing for balance in balances]
         cost = [one.left for one in standings if one.limit.metric == "cost" and one.limit.mode == "strict"]
@@ -124,7 +126,9 @@ def _answers(request: Request, checks: list[dict[str, Any]]) -> list[dict[str, A
 
 def _draft(request: Request, tenant: TenantSnapshot, given: dict[str, Any]) -> LimitSnapshot:
     if Scope.READ not in holder_of(request).key.scopes:
-        raise PermissionDenied("A limit is tried on the tenant's evidence, which needs the scope `read`.")
+        raise PermissionDenied(
+            "A limit is tried on the tenant's evidence, which needs the scope `read`.", "scope_missing"
+        )
     try:
         return draft_of(tenant.id, given)
     except NoTarget as error:
@@ -133,13 +137,15 @@ def _draft(request: Request, tenant: TenantSnapshot, given: dict[str, Any]) -> L
         raise ValidationError({"limit": error.messages}) from None
 
 
-def _limits_of(tenant: TenantSnapshot, key_id: UUID, granted: frozenset[UUID], query: Any) -> tuple[LimitSnapshot, ...]:
+def _limits_of(
+    tenant: TenantSnapshot, key_id: UUID, granted: frozenset[UUID], query: dict[str, Any]
+) -> tuple[LimitSnapshot, ...]:
     wanted = query.get("integration_id")
     if wanted is None:
         reached = {one.id for one in tenant.integrations.values() if not granted or one.id in granted}
         targets = {None, key_id, *reached}
         return tuple(limit for limit in tenant.limits if limit.target_id in targets)
-    found = next((one for one in tenant.integrations.values() if str(one.id) == wanted), None)
+    found = next((one for one in tenant.integrations.values() if one.id == wanted), None)
     if found is None or (granted and found.id not in granted):
         raise NotFound("There is no such integration.")
     return tenant.limits_for(found.id, key_id, query.get("model", ""))

@@ -93,6 +93,13 @@ class SimulationSerializer(serializers.Serializer[Any]):
     limit = DraftSerializer(required=False)
 
 
+class StatusQuery(serializers.Serializer[Any]):
+    """Which calls the limits have to count."""
+
+    integration_id = serializers.UUIDField(required=False)
+    model = serializers.CharField(max_length=200, required=False)
+
+
 class ReplaySerializer(serializers.Serializer[Any]):
     """A limit that might have been in force for some days."""
 

@@ -68,8 +68,11 @@ def holder_by(headers: Mapping[str, str], address: str) -> KeyHolder | None:
     row = GatewayKey.objects.filter(public_id=public_id).first() if public_id else None
     digest = digest_of(text)
     key = snapshot_of_key(row, digest) if row is not None else None
-    if key is None or not matches(key, digest) or not _is_usable(key):
+    if key is None or not matches(key, digest):
         raise AuthenticationFailed("This gateway key is not valid.")
+    # Only whoever has the whole key is told what became of it.
+    if (ended := _end_of(key)) is not None:
+        raise AuthenticationFailed(*ended)
     assert row is not None, "what has a snapshot has a row"
     if not is_allowed(address, key.allowed_networks):
         raise PermissionDenied("This gateway key is not taken from this address.", "key_address_not_allowed")
@@ -101,6 +104,12 @@ def _presented(headers: Mapping[str, str]) -> str | None:
     return headers.get("X-Api-Key")
 
 
-def _is_usable(key: KeySnapshot) -> bool:
-    expired = key.expires_at is not None and key.expires_at <= timezone.now()
-    return not (key.revoked or key.frozen or expired)
+def _end_of(key: KeySnapshot) -> tuple[str, str] | None:
+    """Why a key is not taken any more, and the code of it; `None`: it is."""
+    if key.revoked:
+        return "This gateway key was revoked.", "key_revoked"
+    if key.expires_at is not None and key.expires_at <= timezone.now():
+        return "This gateway key has expired.", "key_expired"
+    if key.frozen:
+        return "This gateway key is frozen.", "key_frozen"
+    return None

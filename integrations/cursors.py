@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,6 +16,9 @@ Id = TypeVar("Id", int, UUID)
 
 USUAL = 20
 MOST = 100
+PAGED = ("limit", "cursor", "offset")
+"""What says which page of a list that is also taken by offset."""
+LONGEST_SHOWN = 64
 LARGEST_ID = 2**63 - 1
 # Far from where arithmetic with dates ends.
 EARLIEST, LATEST = date(2000, 1, 1), date(2199, 12, 31)
@@ -53,8 +56,18 @@ class SpanSerializer(PageSerializer):
     created_before = Instant(required=False)
 
 
-def asked(kind: type[serializers.Serializer[Any]], query: Any) -> dict[str, Any]:
-    """What the query of a request says, checked. Raises `ValidationError`."""
+def asked(kind: type[serializers.Serializer[Any]], query: Any, *, also: Collection[str] = ()) -> dict[str, Any]:
+    """What the query of a request says, checked; parameters that are read elsewhere are named by `also`.
+
+    Raises `ValidationError`, also for names that are not known: a misspelt filter must not show everything.
+    """
+    known = {*kind().fields, *also}
+    unknown = [name for name in query if name not in known]
+    if unknown:
+        raise ValidationError(
+            {name[:LONGEST_SHOWN]: [ErrorDetail("There is no such parameter.", "unknown_parameter")]
+             for name in unknown}
+        )  # fmt: skip
     serializer = kind(data=query)
     serializer.is_valid(raise_exception=True)
     checked: dict[str, Any] = serializer.validated_data

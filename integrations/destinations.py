@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from django.conf import settings
+
+from integrations.providers import SANDBOX_ORIGIN, BadBaseUrl, origin_of
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -82,6 +86,19 @@ class Destinations:
 
     def _is_allowed_network(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
+
+
+def unreachable(base_url: str) -> str | None:
+    """Why no call may go there, as far as the address itself tells; `None`: nothing is in the way, or it is none."""
+    try:
+        if origin_of(base_url) == SANDBOX_ORIGIN:
+            return None
+        Destinations.parse(settings.ENVIRONMENT.allow_upstreams).check_url(base_url)
+    except BadBaseUrl:
+        return None
+    except ForbiddenDestination as error:
+        return str(error)
+    return None
 
 
 def is_global(address: Address) -> bool:

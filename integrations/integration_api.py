@@ -7,14 +7,16 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.actors import Actor
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
+from integrations.cursors import PAGED, asked
 from integrations.custody import check_own_reference
+from integrations.destinations import unreachable
 from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, shown
 from integrations.integration_records import CHANGING, records_of
 from integrations.integration_serializers import (
@@ -45,9 +47,8 @@ class IntegrationsView(ManagementView):
     """`/api/v1/cus/integrations`: list them, the newest first, or create one, which carries calls once enabled."""
 
     def get(self, request: Request) -> Response:
-        filters = FilterSerializer(data=request.query_params)
-        filters.is_valid(raise_exception=True)
-        rows = integrations_of(holder_of(request).key).filter(**filters.validated_data).order_by("-pk")
+        filters = asked(FilterSerializer, request.query_params, also=PAGED)
+        rows = integrations_of(holder_of(request).key).filter(**filters).order_by("-pk")
         return self.listed(request, rows.prefetch_related("credentials"), _records)
 
     def post(self, request: Request) -> Response:
@@ -120,8 +121,16 @@ def found(request: Request, integration_id: UUID, *, is_locked: bool = False) ->
     return integration
 
 
+def _check_reachable(checked: dict[str, Any]) -> None:
+    """Raise `ValidationError` for an address to which no call may go."""
+    why = unreachable(checked["base_url"]) if checked.get("base_url") else None
+    if why is not None:
+        raise ValidationError({"base_url": [ErrorDetail(f"No call may go there: {why}.", "forbidden_destination")]})
+
+
 @transaction.atomic
 def _create(tenant: Tenant, checked: dict[str, Any], actor: Actor) -> Integration:
+    _check_reachable(checked)
     integration = create_integration(
         tenant=tenant,
         name=checked["name"],
@@ -139,6 +148,8 @@ def _create(tenant: Tenant, checked: dict[str, Any], actor: Actor) -> Integratio
 def _change(integration: Integration, checked: dict[str, Any], actor: Actor) -> None:
     credential = credential_of(checked)
     if "base_url" in checked:
+        if checked["base_url"] != integration.base_url:
+            _check_reachable(checked)
         move_integration(integration=integration, base_url=checked["base_url"], credential=credential, actor=actor)
     elif credential is not None:
         store_credential(integration=integration, credential=credential, actor=actor)

@@ -20,8 +20,10 @@ def records_of(rows: Sequence[Integration], now: datetime) -> list[dict[str, Any
 
 
 def masked_tail(credential: Credential | None) -> str | None:
-    """All that is ever shown of a sealed key."""
-    return MASK + credential.tail if credential is not None and not credential.reference else None
+    """All that is ever shown of a sealed key; `None` also where the sandbox needs none."""
+    if credential is None or credential.reference or credential.is_own:
+        return None
+    return MASK + credential.tail
 
 
 def newest_credential(integration: Integration) -> Credential | None:

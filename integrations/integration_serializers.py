@@ -78,8 +78,9 @@ class CallsSerializer(CredentialSerializer):
     on_disconnect = serializers.ChoiceField(OnDisconnect.choices, required=False)
     outage_policy = serializers.ChoiceField(OutagePolicy.choices, required=False)
     budget_limit_cents = serializers.IntegerField(
-        min_value=0, max_value=LARGEST // NANOS_PER_CENT, required=False, allow_null=True
-    )
+        min_value=0, max_value=LARGEST // NANOS_PER_CENT, required=False, allow_null=True,
+        help_text="US cents per calendar month; 0: no limit.",
+    )  # fmt: skip
     token_limit_month = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False, allow_null=True)
     rate_limit_rpm = serializers.IntegerField(min_value=0, max_value=LARGEST_INTEGER, required=False, allow_null=True)
 

@@ -16,6 +16,7 @@ from accounts.addresses import covers, network_of
 from accounts.membership import lock_members
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
+from integrations.cursors import PAGED, asked
 from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
 from integrations.key_records import life_of
 from integrations.key_services import (
@@ -98,6 +99,7 @@ class KeysView(ManagementView):
     """`/api/v1/api-keys`: list the tenant's keys, the newest first, or make one, whose secret is shown this once."""
 
     def get(self, request: Request) -> Response:
+        asked(serializers.Serializer, request.query_params, also=PAGED)
         rows = keys_of(holder_of(request).key).order_by("-pk").prefetch_related("integrations")
         return self.listed(request, rows, _records)
 

@@ -15,8 +15,10 @@ from rest_framework.response import Response
 
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
+from integrations.cursors import PAGED, asked
 from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, keys_of, shown
 from integrations.limit_serializers import (
+    NOTHING,
     ChangeSerializer,
     LiftSerializer,
     LimitFilterSerializer,
@@ -58,9 +60,8 @@ class LimitsView(ManagementView):
     paged_by = "limit_id"
 
     def get(self, request: Request) -> Response:
-        filters = LimitFilterSerializer(data=request.query_params)
-        filters.is_valid(raise_exception=True)
-        rows = within_reach(holder_of(request).key).filter(**filters.validated_data)
+        filters = asked(LimitFilterSerializer, request.query_params, also=PAGED)
+        rows = within_reach(holder_of(request).key).filter(**filters)
         # Of each limit the version in force, else the next one.
         rows = rows.not_over(timezone.now()).filter(amount__isnull=False)
         return self.listed(request, rows.order_by("-limit_id", "effective_from").distinct("limit_id"), _records)
@@ -206,6 +207,7 @@ def _record(limit: Limit, now: datetime) -> dict[str, Any]:
         "model": limit.model or None,
         "metric": limit.metric,
         "period": limit.period,
+        "warning": NOTHING if limit.refuses_all else None,
         **_version(limit, now),
     }
 

@@ -9,12 +9,18 @@ from integrations.integration_serializers import LARGEST
 from integrations.limits import LimitScope, Metric, Mode, Period
 
 MOST_WARNINGS = 10
+NOTHING = "0 refuses every call that the limit counts; to have none, lift it."
+IN_UNITS: dict[str, Any] = {
+    "invalid": "A whole number in the metric's unit is required; cost is in nano-USD, 1,000,000,000 to the US dollar."
+}
 
 
 class ChangeSerializer(StrictSerializer):
     """The next version of a limit: what is not named stays as it is."""
 
-    amount = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
+    amount = serializers.IntegerField(
+        min_value=0, max_value=LARGEST, required=False, error_messages=IN_UNITS, help_text=NOTHING
+    )
     mode = serializers.ChoiceField(Mode.choices, required=False)
     warn_percents = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=1000), max_length=MOST_WARNINGS, required=False
@@ -32,13 +38,13 @@ class NewLimitSerializer(ChangeSerializer):
     model = serializers.CharField(max_length=200, required=False, allow_blank=True)
     metric = serializers.ChoiceField(Metric.choices)
     period = serializers.ChoiceField(Period.choices)
-    amount = serializers.IntegerField(min_value=0, max_value=LARGEST)
+    amount = serializers.IntegerField(min_value=0, max_value=LARGEST, error_messages=IN_UNITS, help_text=NOTHING)
 
 
 class RaiseSerializer(StrictSerializer):
     """How much more, until when, and why."""
 
-    to = serializers.IntegerField(min_value=1, max_value=LARGEST)
+    to = serializers.IntegerField(min_value=1, max_value=LARGEST, error_messages=IN_UNITS)
     until = serializers.DateTimeField()
     reason = serializers.CharField(max_length=200)
 

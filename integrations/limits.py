@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -127,6 +128,18 @@ class Limit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.metric} per {self.period}: {self.amount}"
+
+    def clean(self) -> None:
+        """Raise `ValidationError` for a limit that would count nothing."""
+        if self.amount is not None and self.key is not None and self.key.revoked_at is not None:
+            raise ValidationError(
+                {"key": ValidationError("This key was revoked, so there is nothing to limit.", "key_is_revoked")}
+            )
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether nothing fits into it, which may have been meant as no limit."""
+        return self.amount == 0 and self.mode in (Mode.STRICT, Mode.HEADROOM)
 
     def amount_at(self, now: datetime) -> int | None:
         """The amount that holds at `now`, which a temporary raise may lift."""

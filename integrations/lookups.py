@@ -1,5 +1,7 @@
 """What the commands of this app share: finding rows by name, and the errors an operator can cause."""
 
+from uuid import UUID
+
 from django.utils import timezone
 
 from accounts.commands import CommandFailed
@@ -42,6 +44,12 @@ def key_of(tenant: Tenant, public_id: str) -> GatewayKey:
 
 def limit_of(tenant: Tenant, limit_id: str) -> Limit:
     """The version of the tenant's limit that is in force, else the next or the newest. Raises `CommandFailed`."""
+    try:
+        UUID(limit_id)
+    except ValueError:
+        raise CommandFailed(
+            f"`{limit_id[:64]}` is no id of a limit, which `limit list` shows.", code="not_found"
+        ) from None
     versions = (
         Limit.objects.for_tenant(tenant.pk)
         .filter(limit_id=limit_id)

@@ -155,7 +155,14 @@ class Credential(models.Model):
         ]
 
     def __str__(self) -> str:
+        if self.is_own:
+            return "none"
         return self.reference or f"…{self.tail}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it stands for none: the sandbox lives in this server and needs no key."""
+        return self.origin == SANDBOX_ORIGIN
 
 
 class Scope(models.TextChoices):

@@ -51,7 +51,9 @@ def origin_of(base_url: str) -> str:
     except ValueError:
         raise BadBaseUrl("The base URL cannot be parsed.") from None
     if parts.scheme not in ("http", "https"):
-        raise BadBaseUrl("The base URL must begin with https://.")
+        raise BadBaseUrl(
+            "The base URL must begin with https://, or with http:// for a host on CUSTOMHOUSE_ALLOW_UPSTREAMS."
+        )
     if not parts.hostname:
         raise BadBaseUrl("The base URL names no host.")
     if parts.username is not None or parts.password is not None:

@@ -25,10 +25,12 @@ from proxy.dialects import (
     ErrorKind,
     dialects_for,
     match,
+    methods_of,
     read_request,
     spoken,
     unsupported_endpoint,
     unsupported_field,
+    wrong_method,
 )
 from proxy.gateway import Gateway, now
 from proxy.refusals import Refusal
@@ -149,6 +151,8 @@ def endpoint_for(integration: IntegrationSnapshot, method: str, target: Target, 
     """The operation behind the path. Raises `Refusal` for what is not carried."""
     endpoint = match(integration.provider_type, method, target.path, dialect)
     if endpoint is None:
+        if allow := methods_of(integration.provider_type, target.path):
+            raise Refusal(ErrorKind.WRONG_METHOD, wrong_method(method, target.path, allow), allow=allow)
         raise Refusal(ErrorKind.NOT_FOUND, unsupported_endpoint(method, target.path), code="unsupported_endpoint")
     return endpoint
 

@@ -184,6 +184,7 @@ class Call:
             param=refusal.param,
             retry_after=refusal.retry_after,
             may_be_billed=refusal.may_be_billed,
+            allow=refusal.allow,
         )
         self._refused = True
         await send_answer(self.send, answer.status, [*answer.headers, *self.own_headers()], answer.body)

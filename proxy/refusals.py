@@ -1,5 +1,7 @@
 """Refusals on their way to the client: what went wrong, and how each decision's code is told."""
 
+from collections.abc import Sequence
+
 from enforcement.codes import Code
 from enforcement.policy import Decision
 from proxy.dialects import ErrorKind
@@ -17,6 +19,7 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after: int | None = None,
         may_be_billed: bool = False,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -25,6 +28,7 @@ class Refusal(Exception):
         self.param = param
         self.retry_after = retry_after
         self.may_be_billed = may_be_billed
+        self.allow = allow
 
 
 KINDS = {

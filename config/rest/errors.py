@@ -10,7 +10,15 @@ import django.db
 import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
-from rest_framework.exceptions import APIException, ErrorDetail, NotFound, PermissionDenied, ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    ErrorDetail,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+    UnsupportedMediaType,
+    ValidationError,
+)
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
@@ -37,6 +45,11 @@ AWAY = (
     psycopg.InterfaceError,
 )
 LONGEST_DETAIL = 500
+NO_KEY = "No gateway key was given: send it as `Authorization: Bearer <gateway key>`."
+SEND_JSON = "Send the body with `Content-Type: application/json`."
+NAMES = {"__all__": api_settings.NON_FIELD_ERRORS_KEY, "key": "key_id", "integration": "integration_id"}
+"""What REST calls the fields of models where it calls them otherwise."""
+NAME_ONCE = "cus_integrations_name_once"
 
 
 class StoreAway(APIException):
@@ -71,6 +84,13 @@ class Conflict(APIException):
     default_code = "conflict"
 
 
+class NameTaken(Conflict):
+    """Something else has this name already."""
+
+    default_detail = SAYINGS[NAME_ONCE]
+    default_code = "name_taken"
+
+
 def told(error: Exception, context: dict[str, Any]) -> Response | None:
     """The response to an exception; `None` for what nobody expected, which becomes a 500."""
     known = _known(error)
@@ -80,6 +100,8 @@ def told(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(known, StoreAway):
         answer["Retry-After"] = "1"
     answer.data = _problem_of(answer.status_code, answer.data, request_id_of(context["request"]))
+    if isinstance(known, NameTaken):
+        answer.data["errors"] = [{"field": "name", "code": known.default_code, "detail": str(known.detail)}]
     answer.content_type = PROBLEM
     return answer
 
@@ -117,7 +139,15 @@ def _known(error: Exception) -> Exception:
         return StoreAway()
     if isinstance(error, AddressUnproven):
         return Conflict(error.message, "address_unproven")
+    if isinstance(error, NotAuthenticated):
+        # The same one, as DRF has noted on it what `WWW-Authenticate` says.
+        error.detail = ErrorDetail(NO_KEY, error.default_code)
+        return error
+    if isinstance(error, UnsupportedMediaType):
+        return UnsupportedMediaType("", f"{error.detail} {SEND_JSON}")
     if isinstance(error, django.core.exceptions.ValidationError):
+        if len(error.messages) == 1 and NAME_ONCE in error.messages[0]:
+            return NameTaken()
         return ValidationError(_by_field(error))
     if isinstance(error, TransitionRefused):
         return Conflict(str(error), "transition_refused")
@@ -143,6 +173,8 @@ def _known(error: Exception) -> Exception:
         return ValidationError({"credential": [ErrorDetail(str(error), "credential_unusable")]})
     if isinstance(error, django.db.IntegrityError):
         # Two at the same time both saw nothing in the way; the constraint saw more.
+        if NAME_ONCE in str(error):
+            return NameTaken()
         saying = _saying(str(error))
         return Conflict(saying, "conflict") if saying is not None else error
     return error
@@ -152,9 +184,7 @@ def _by_field(error: django.core.exceptions.ValidationError) -> dict[str, list[E
     if not hasattr(error, "error_dict"):
         return {api_settings.NON_FIELD_ERRORS_KEY: _details(error)}
     return {
-        api_settings.NON_FIELD_ERRORS_KEY if field == "__all__" else field: [
-            detail for one in errors for detail in _details(one)
-        ]
+        NAMES.get(field, field): [detail for one in errors for detail in _details(one)]
         for field, errors in error.error_dict.items()
     }
 

@@ -32,7 +32,9 @@ from console.sign_in.traces import trace
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 300
-"""For how long single sign-on is as good as being asked again."""
+"""For how long having signed in is as good as being asked again."""
+OWN_METHODS = frozenset(settings.ACCOUNT_REAUTHENTICATION_METHODS)
+"""How people show that it is them without an identity provider."""
 
 
 class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -104,10 +106,11 @@ class PeopleAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has
 
     def is_reauthentication_required(self, *, app: str) -> bool:
         request = context.request
-        if way_in(request) is not None:
-            records = get_authentication_records(request, request.user)
-            return not records or bool(time.time() - records[-1]["at"] > FRESH_SECONDS)
-        return True
+        records = get_authentication_records(request, request.user)
+        if way_in(request) is None:
+            # Only what one would be asked for again; an identity provider proves nothing here.
+            records = [record for record in records if record.get("method") in OWN_METHODS]
+        return not records or bool(time.time() - records[-1]["at"] > FRESH_SECONDS)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Send nothing where no mail is set up; what the mail server says is for the operator."""

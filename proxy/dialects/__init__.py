@@ -6,7 +6,7 @@ A call passes `match`, `read_request`, `prepare_body`, then its answer passes a 
 from proxy.dialects.bodies import BodyError
 from proxy.dialects.calls import CallRequest, read_request
 from proxy.dialects.causes import cause_of, is_missing_scope
-from proxy.dialects.endpoints import Dialect, Endpoint, dialects_for, join, match
+from proxy.dialects.endpoints import Dialect, Endpoint, dialects_for, join, match, methods_of
 from proxy.dialects.errors import (
     ErrorAnswer,
     ErrorKind,
@@ -15,6 +15,7 @@ from proxy.dialects.errors import (
     stream_error,
     unsupported_endpoint,
     unsupported_field,
+    wrong_method,
 )
 from proxy.dialects.headers import credential, spoken, to_client, to_provider
 from proxy.dialects.injection import prepare_body
@@ -34,6 +35,7 @@ __all__ = [
     "is_missing_scope",
     "join",
     "match",
+    "methods_of",
     "prepare_body",
     "read_request",
     "reader",
@@ -45,4 +47,5 @@ __all__ = [
     "to_provider",
     "unsupported_endpoint",
     "unsupported_field",
+    "wrong_method",
 ]

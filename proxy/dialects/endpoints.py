@@ -133,6 +133,11 @@ def _match(provider_type: str, method: str, path: str, spoken: Dialect | None) -
     return None
 
 
+def methods_of(provider_type: str, path: str) -> tuple[str, ...]:
+    """The methods that a native path takes; none where it is not carried."""
+    return tuple(method for method in ("GET", "POST") if match(provider_type, method, path) is not None)
+
+
 def join(base_url: str, endpoint: Endpoint, query: str = "") -> str:
     """Build the upstream URL from an integration's base URL.
 

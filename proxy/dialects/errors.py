@@ -4,6 +4,7 @@ Sources: the error bodies of both providers, and what the current `openai` and `
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ class ErrorKind(StrEnum):
     """Spent until the period ends: nobody should try again before."""
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    WRONG_METHOD = "wrong_method"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA = "unsupported_media"
     THROTTLED = "throttled"
@@ -56,6 +58,7 @@ _SHAPES = {
     ErrorKind.BUDGET: _Shape(429, "insufficient_quota", "billing_error", "budget_exceeded", 402),
     ErrorKind.FORBIDDEN: _Shape(403, "permission_error", "permission_error", "permission_denied"),
     ErrorKind.NOT_FOUND: _Shape(404, _INVALID, "not_found_error", "not_found"),
+    ErrorKind.WRONG_METHOD: _Shape(405, _INVALID, _INVALID, "method_not_allowed"),
     ErrorKind.TOO_LARGE: _Shape(413, _INVALID, "request_too_large", "request_too_large"),
     ErrorKind.UNSUPPORTED_MEDIA: _Shape(415, _INVALID, _INVALID, "unsupported_media_type"),
     ErrorKind.THROTTLED: _Shape(429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
@@ -82,17 +85,20 @@ def render_error(
     param: str | None = None,
     retry_after: float | None = None,
     may_be_billed: bool = False,
+    allow: Sequence[str] = (),
 ) -> ErrorAnswer:
     """Render an error that the gateway answers itself.
 
     `retry_after` is in seconds. `may_be_billed` says that the provider may already charge for the request: SDKs would
-    repeat it on their own, so they are told not to.
+    repeat it on their own, so they are told not to. `allow` names the methods that the path takes.
     """
     headers = [
         (b"content-type", b"application/json"),
         (_request_id_header(dialect), request_id.encode()),
         (b"x-customhouse-error", (code or _SHAPES[kind].code).encode()),
     ]
+    if allow:
+        headers.append((b"allow", ", ".join(allow).encode()))
     if kind is ErrorKind.BUDGET or may_be_billed:
         headers.append((b"x-should-retry", b"false"))
     elif retry_after is not None:
@@ -121,6 +127,11 @@ def unsupported_endpoint(method: str, path: str) -> str:
         f"{_printable(method, 16)} {_printable(path, 200)} is not carried by this gateway: its cost cannot be metered "
         "yet. docs/coverage.md lists what is."
     )
+
+
+def wrong_method(method: str, path: str, allow: Sequence[str]) -> str:
+    """Say by which methods an operation is asked for; to be answered as WRONG_METHOD."""
+    return f"{_printable(path, 200)} takes {' and '.join(allow)}, not {_printable(method, 16)}."
 
 
 def unsupported_field(field: str) -> str:

@@ -6,7 +6,7 @@ from django.test import Client
 from accounts.models import Membership
 from integrations.models import GatewayKey
 from tests import people
-from tests.sign_in.door import entered, step_up
+from tests.sign_in.door import entered, left_open, step_up
 
 pytestmark = pytest.mark.django_db
 AGAIN = "/accounts/reauthenticate/"
@@ -20,7 +20,7 @@ def just_shown() -> None:
 
 @pytest.fixture
 def client() -> Client:
-    return entered(people.operator())
+    return left_open(entered(people.operator()))
 
 
 def test_a_key_is_made_once_that_is_shown(client: Client) -> None:
@@ -30,6 +30,13 @@ def test_a_key_is_made_once_that_is_shown(client: Client) -> None:
     step_up(client)
     assert client.post(ADD_KEY, form).status_code == 200
     assert GatewayKey.objects.get().name == "app"
+
+
+def test_who_has_just_signed_in_is_not_asked_again_until_minutes_later() -> None:
+    client = entered(people.operator())
+    assert client.get(ADD_KEY).status_code == 200
+    assert left_open(client, 290).get(ADD_KEY).status_code == 200
+    assert left_open(client, 11).get(ADD_KEY)["Location"].startswith(AGAIN)
 
 
 def test_so_it_is_with_passwords_provider_keys_and_what_is_deleted(client: Client) -> None:

@@ -22,7 +22,7 @@ def test_a_tenant_gets_its_slug_from_its_name() -> None:
 
 def test_a_taken_slug_is_refused() -> None:
     acme()
-    with pytest.raises(CommandFailed, match=r"slug: .*already exists"):
+    with pytest.raises(CommandFailed, match="another name in commands with --slug"):
         ask("tenant", "create", "--name", "Another", "--slug", "acme")
 
 

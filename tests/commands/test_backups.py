@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from config.backups import words_and_secret
+from config.backups import BackupFailed, back_up, look_into, words_and_secret
 from config.postgres import binaries
 from config.postgres.errors import ClientMissing
 from integrations.vault import MasterKey
@@ -189,3 +189,10 @@ def test_the_program_of_the_servers_own_version_comes_first(tmp_path: Path, monk
     assert [path.parent.parent.name for path in binaries.client_programs("pg_dump", least=16)] == ["16", "18"]
     with pytest.raises(ClientMissing, match="PostgreSQL 19 or newer"):
         binaries.client_programs("pg_dump", least=19)
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match=r"There is no folder .*nowhere: make it first"):
+        back_up(to=tmp_path / "nowhere" / "a.dump", url="")
+    with pytest.raises(BackupFailed, match=r"There is no file .*a.dump"):
+        look_into(tmp_path / "a.dump", major=1)

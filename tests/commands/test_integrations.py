@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.management import call_command
 
 from accounts.commands import CommandFailed
 from integrations.custody import binding_of, master_key
@@ -105,6 +106,21 @@ def test_a_name_belongs_to_one_integration_of_a_tenant() -> None:
 def test_the_classic_limits_are_set_and_shown() -> None:
     made = create("--budget-limit-cents", "500", "--rate-limit-rpm", "60", "--token-limit-month", "0")
     assert (made["budget_limit_cents"], made["rate_limit_rpm"], made["token_limit_month"]) == (500, 60, 0)
+
+
+def test_a_classic_limit_is_changed_where_limits_are() -> None:
+    create()
+    with pytest.raises(
+        CommandFailed, match=r"limit set --tenant acme --scope integration --integration prod --metric "
+    ):
+        ask("integration", "update", "--tenant", "acme", "--name", "prod", "--budget-limit-cents", "5")
+
+
+def test_an_address_that_no_call_may_go_to_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    acme()
+    words = ["--tenant", "acme", "--name", "near", "--type", "custom", "--base-url", "http://169.254.169.254/v1"]
+    call_command("integration", "create", *words)
+    assert "No call will reach it: the upstream's address is not on the open internet" in capsys.readouterr().err
 
 
 def test_a_disabled_integration_is_enabled_again() -> None:

@@ -1,6 +1,7 @@
 """`limit`."""
 
 import pytest
+from django.core.management import call_command
 
 from accounts.commands import CommandFailed
 from integrations.limits import Limit
@@ -41,7 +42,22 @@ def test_an_inexact_or_senseless_amount_of_cost_is_refused(text: str) -> None:
     assert (failed.value.returncode, Limit.objects.count()) == (2, 0)
 
 
-@pytest.mark.parametrize("text", ["1.5", "-1", "many", "9" * 19])
+@pytest.mark.parametrize(("text", "metric"), [("99999999999", "cost"), ("9" * 30, "tokens")])
+def test_too_large_an_amount_is_told_what_the_largest_is(text: str, metric: str) -> None:
+    with pytest.raises(CommandFailed, match=r"too large: 4611686018\S* at most"):
+        put(amount=text, metric=metric)
+
+
+def test_an_amount_of_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    acme()
+    words = ["limit", "set", "--tenant", "acme", "--scope", "tenant", "--metric", "cost", "--amount"]
+    call_command(*words, "0")
+    assert "refuses every call" in capsys.readouterr().err
+    call_command(*words, "1")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["1.5", "-1", "many", "9" * 101])
 def test_other_amounts_are_whole_numbers(text: str) -> None:
     with pytest.raises(CommandFailed, match="whole number"):
         put(f"--amount={text}", metric="tokens")
@@ -136,7 +152,7 @@ def test_another_tenants_limit_does_not_exist() -> None:
 
 def test_a_limit_id_that_is_none_is_refused() -> None:
     acme()
-    with pytest.raises(CommandFailed, match="not a valid UUID"):
+    with pytest.raises(CommandFailed, match="no id of a limit"):
         ask("limit", "show", "--tenant", "acme", "--limit", "nonsense")
 
 

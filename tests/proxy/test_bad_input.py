@@ -215,8 +215,6 @@ def test_a_compressed_body_is_refused(refuses: Callable[..., dict[str, Any]], wi
         ("POST", "/v1/images/generations"),
         ("POST", "/v1/files"),
         ("POST", "/v1/messages/batches"),
-        ("DELETE", "/v1/models/gpt-4o"),
-        ("GET", "/v1/chat/completions"),
         ("POST", "/v1/%2e%2e/admin"),
         ("GET", "/v1/models/../../etc/passwd"),
         ("POST", ""),
@@ -228,6 +226,19 @@ def test_a_path_that_cannot_be_metered_is_named(customer: Customer, wire: str, m
     assert (answer.status, answer.error["code"]) == (404, "unsupported_endpoint")
     assert method in answer.error["message"]
     assert "is not carried by this gateway" in answer.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("GET", {OPENAI: "/v1/chat/completions", ANTHROPIC: "/v1/messages"}, "POST"), ("DELETE", "/v1/models/m", "GET")],
+)
+def test_a_path_says_by_which_method_it_is_asked_for(
+    customer: Customer, wire: str, method: str, path: Any, allow: str
+) -> None:
+    native = path if isinstance(path, str) else path[wire]
+    answer = ask(customer, wire=wire, method=method, path=customer.path(native, name=wire))
+    assert (answer.status, answer.headers["allow"]) == (405, allow)
+    assert f"{native} takes {allow}, not {method}." in answer.error["message"]
 
 
 FIELDS: dict[str, dict[str, Any]] = {

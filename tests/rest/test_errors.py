@@ -1,5 +1,6 @@
 """What went wrong is said in one form everywhere under /api/, with a code for programs and an id for people."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from django.test import Client
 
 from config.rest import errors
 from enforcement import api
+from integrations.key_services import revoke_key
 from tests.rest.programs import program
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +40,7 @@ def test_what_is_not_there_is_said_as_a_problem(method: str, path: str, status: 
 def test_without_a_key_nobody_is_told_anything() -> None:
     answer = Client().get("/api/v1/cus/integrations")
     assert (problem_of(answer)["code"], answer["WWW-Authenticate"]) == ("not_authenticated", "Bearer")
+    assert "`Authorization: Bearer <gateway key>`" in problem_of(answer)["detail"]
     answer = Client().get("/api/v1/cus/integrations", headers={"authorization": "Bearer cush_nobody"})
     assert (answer.status_code, problem_of(answer)["code"]) == (401, "authentication_failed")
 
@@ -67,6 +70,33 @@ def test_another_type_of_body_is_refused() -> None:
     asker = program("manage")
     answer = asker.client.generic("POST", "/api/v1/cus/integrations", "<a/>", content_type="text/xml")
     assert problem_of(answer)["code"] == "unsupported_media_type"
+    assert "`Content-Type: application/json`" in problem_of(answer)["detail"]
+
+
+LISTS = [
+    "cus/integrations", "api-keys", "limits", "members", "audit-events", "decisions", "cus/usage-history",
+    "cus/usage-summary", "cus/daily-aggregates", "enforcement/status",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_misspelt_filter_does_not_show_everything(path: str) -> None:
+    asker = program("manage", "read")
+    assert asker.get(path)[0] == 200
+    status, answer = asker.get(path, integratoin_id=str(asker.integration.pk))
+    (error,) = answer["errors"]
+    assert (status, error["field"], error["code"]) == (400, "integratoin_id", "unknown_parameter")
+
+
+def test_what_became_of_a_key_is_told_to_whoever_has_all_of_it() -> None:
+    asker = program("manage")
+    path = "/api/v1/cus/integrations"
+    revoke_key(key=asker.key, now=datetime.now(UTC), reason="gone")
+    answer = asker.client.get(path)
+    assert (answer.status_code, problem_of(answer)["code"]) == (401, "key_revoked")
+    assert problem_of(answer)["detail"] == "This gateway key was revoked."
+    guess = Client().get(path, headers={"authorization": f"Bearer {asker.secret[:-4]}zzzz"})
+    assert problem_of(guess)["code"] == "authentication_failed"
 
 
 def test_what_nobody_expected_is_a_problem_without_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:

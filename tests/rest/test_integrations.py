@@ -159,8 +159,25 @@ def test_a_wrong_field_is_refused_by_its_name(wrong: dict[str, object], field: s
 def test_a_taken_name_is_refused_and_another_tenants_is_not_taken() -> None:
     asker = program("manage")
     create(asker)
-    assert asker.post("cus/integrations", NEW)[0] == 400
+    status, answer = asker.post("cus/integrations", NEW)
+    assert (status, answer["code"], errors(answer)) == (409, "name_taken", {"name": "name_taken"})
+    other = create(asker, name="other")
+    assert put(asker, other, name="openai")[1]["code"] == "name_taken"
     create(program("manage", tenant=globex()))
+
+
+def test_an_address_that_no_call_may_go_to_is_refused_at_once() -> None:
+    asker, custom = program("manage"), {"name": "metadata", "provider_type": "custom"}
+    status, answer = asker.post("cus/integrations", NEW | custom | {"base_url": "https://169.254.169.254/v1"})
+    assert (status, errors(answer)) == (400, {"base_url": "forbidden_destination"})
+    status, answer = asker.post("cus/integrations", NEW | custom | {"base_url": "nonsense"})
+    assert (status, "https://, or with http://" in str(answer)) == (400, True)
+
+
+def test_a_sandbox_shows_no_credential() -> None:
+    asker = program("manage")
+    shown = asker.get(f"cus/integrations/{asker.integration.pk}")[1]
+    assert (shown["credential_ref"], shown["credential_masked"], shown["credential_version"]) == (None, None, 1)
 
 
 def test_from_error_only_a_passing_test_leads_back() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from integrations.key_services import revoke_key
 from integrations.limits import Limit
 from integrations.snapshot_store import load_tenant
 from tests.people import globex, sandbox_of
@@ -88,6 +89,28 @@ def test_a_lifted_limit_is_over_and_its_history_stays() -> None:
     for answer in (put(asker, made, amount=1), asker.post(f"limits/{made['id']}/lift")):
         assert (answer[0], answer[1]["code"]) == (409, "limit_lifted")
     assert create(asker)["id"] != made["id"]
+
+
+def test_an_amount_says_in_which_unit_it_is() -> None:
+    status, answer = program("manage").post("limits", NEW | {"amount": "5 dollars"})
+    assert (status, "nano-USD" in answer["errors"][0]["detail"]) == (400, True)
+
+
+def test_a_limit_of_nothing_warns_that_it_refuses_everything() -> None:
+    asker = program("manage")
+    made = create(asker, amount=0)
+    assert "lift it" in made["warning"]
+    assert put(asker, made, amount=1)[1]["warning"] is None
+
+
+def test_a_revoked_key_gets_no_limit_and_keeps_what_can_be_lifted() -> None:
+    asker, other = program("manage"), program()
+    of_key = {"scope": "key", "key_id": str(other.key.pk)}
+    made = create(asker, **of_key)
+    revoke_key(key=other.key, now=datetime.now(UTC), reason="gone")
+    status, answer = asker.post("limits", NEW | of_key | {"period": "day"})
+    assert (status, answer["errors"][0]["field"], answer["errors"][0]["code"]) == (400, "key_id", "key_is_revoked")
+    assert asker.post(f"limits/{made['id']}/lift")[0] == 200
 
 
 def test_a_second_limit_of_a_kind_is_refused_and_one_of_another_kind_is_not() -> None:

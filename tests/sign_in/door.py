@@ -35,6 +35,16 @@ def is_in(client: Client) -> bool:
     return "_auth_user_id" in client.session
 
 
+def left_open(client: Client, seconds: int = 301) -> Client:
+    """The same browser so much later, as far as its session knows when somebody last showed who they are."""
+    session = client.session
+    session["account_authentication_methods"] = [
+        one | {"at": one["at"] - seconds} for one in session["account_authentication_methods"]
+    ]
+    session.save()
+    return client
+
+
 def step_up(client: Client, password: str = PASSWORD) -> None:
     """Say again who one is."""
     assert client.post("/accounts/reauthenticate/", {"password": password}).status_code == 302

@@ -14,7 +14,7 @@ from accounts.services import add_member, create_person, require_second_factor
 from console.sign_in.factors import FactorAdapter
 from tests.console.browser import signed_in
 from tests.people import PASSWORD, acme, alice, bob, globex
-from tests.sign_in.door import actions, code_of, is_in, mail_set_up, sign_in, step_up, with_totp
+from tests.sign_in.door import actions, code_of, is_in, left_open, mail_set_up, sign_in, step_up, with_totp
 from tests.sign_in.passkeys import Passkey
 
 pytestmark = pytest.mark.django_db
@@ -87,12 +87,7 @@ def test_setting_up_a_factor_asks_again_who_one_is() -> None:
 def test_removing_a_factor_asks_again_and_is_written_down() -> None:
     client = signed_in(alice())
     with_totp(client)
-    fresh = client.session
-    fresh["account_authentication_methods"] = [
-        one for one in fresh["account_authentication_methods"] if not one.get("reauthenticated")
-    ]
-    fresh.save()
-    assert client.post(f"{FACTORS}totp/deactivate/")["Location"].startswith("/accounts/reauth")
+    assert left_open(client).post(f"{FACTORS}totp/deactivate/")["Location"].startswith("/accounts/reauth")
     assert Authenticator.objects.filter(type="totp").exists()
     step_up(client)
     client.post(f"{FACTORS}totp/deactivate/")
@@ -150,6 +145,8 @@ def test_a_passkey_alone_lets_in_and_is_both_factors() -> None:
     options = client.get(WITH_PASSKEY, HTTP_ACCEPT="application/json").json()["request_options"]
     assert client.post(WITH_PASSKEY, {"credential": passkey.prove(options)}).status_code == 302
     assert is_in(client)
+    assert client.get(f"{FACTORS}totp/activate/").status_code == 200, "that it is them was just shown"
+    assert left_open(client).get(f"{FACTORS}totp/activate/").status_code == 302
     came = AuditEvent.objects.filter(action="person.signed_in").order_by("-pk")[0]
     assert (came.object_label, came.reason) == (alice().email, "mfa")
 

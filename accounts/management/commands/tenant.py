@@ -31,6 +31,11 @@ class Command(VerbCommand):
     )
     def create(self, options: Options) -> Record:
         slug = options.slug or slugify(options.name)
+        if Tenant.objects.filter(slug=slug).exists():
+            raise CommandFailed(
+                f"There is a tenant `{slug}` already: give this one another name in commands with --slug.",
+                code="slug_taken",
+            )
         made = create_tenant(
             name=options.name,
             slug=slug,

@@ -1,7 +1,5 @@
 """What REST says of calls that are not made yet."""
 
-from rest_framework import serializers
-
 from config.rest.openapi.evidence import CODES, RESULTS, ReasonRecord, SeenLimitRecord
 from config.rest.openapi.evidence import ReceiptRecord as ReceiptRecord
 from config.rest.openapi.fields import (
@@ -27,6 +25,7 @@ from enforcement.serializers import (
     ReservationSerializer,
     SettlementSerializer,
     SimulationSerializer,
+    StatusQuery,
 )
 from integrations.limits import LimitScope, Metric, Mode, Period
 
@@ -99,13 +98,6 @@ class StatusRecord(Record):
     limits = StandingRecord(many=True)
 
 
-class StatusQuery(serializers.Serializer[None]):
-    """Which calls the limits have to count."""
-
-    integration_id = serializers.UUIDField(required=False)
-    model = serializers.CharField(required=False, max_length=200)
-
-
 class SimulationRecord(Record):
     """The decision as things stand, and with a limit that does not exist yet."""
 
@@ -154,7 +146,7 @@ class ReplayRecord(ShareRecord):
 TAG = "Enforcement"
 CALL = {"integration_id": ANOTHER_ID, "model": "gpt-5-mini", "estimated_tokens_in": 120, "estimated_tokens_out": 400}
 DRAFT = {"scope": "tenant", "metric": "cost", "period": "day", "amount": 20_000_000_000}
-NEEDS_READ = {"permission_denied": "A limit is tried on the tenant's evidence, which needs the scope `read`."}
+NEEDS_READ = {"scope_missing": "A limit is tried on the tenant's evidence, which needs the scope `read`."}
 RESOLVED = {"already_resolved": "This reservation was settled or released before, or it has expired."}
 
 OPERATIONS: Operations = {
@@ -176,7 +168,7 @@ OPERATIONS: Operations = {
     ),
     (ReplayView, "post"): Operation(
         id="replayLimit", summary="Tell what a limit would have refused of the last days", tag=TAG, scopes=(READ,),
-        takes=ReplaySerializer, body={"limit": DRAFT, "days": 30}, answers=ReplayRecord, refusals=NEEDS_READ,
+        takes=ReplaySerializer, body={"limit": DRAFT, "days": 30}, answers=ReplayRecord,
     ),
     (ReservationsView, "post"): Operation(
         id="reserveCall", summary="Decide over a call that is made elsewhere, and hold what it may use", tag=TAG,

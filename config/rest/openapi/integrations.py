@@ -1,5 +1,7 @@
 """What REST says of integrations."""
 
+from typing import Any
+
 from config.rest.openapi.fields import (
     A_LATER_TIME,
     Record,
@@ -119,9 +121,12 @@ CREATE = {
     "name": "prod-openai", "provider_type": "openai", "credential": "sk-your-own-key", "budget_limit_cents": 50_000,
     "rate_limit_rpm": 600,
 }  # fmt: skip
+CREATED: dict[str, Any] = {
+    "status": "created", "health_state": "unknown", "health_checked_at": None, "config": {}, "default_model": None,
+}  # fmt: skip
 CHANGE = {"default_model": "gpt-5-mini", "budget_limit_cents": 80_000}
 REFUSED = {"transition_refused": "Its state does not allow this: after an error only a passing test leads back."}
-TAKEN = {"conflict": "The tenant already has an integration of that name."}
+TAKEN = {"name_taken": "The tenant already has an integration of that name."}
 
 OPERATIONS: Operations = {
     (IntegrationsView, "get"): Operation(
@@ -130,8 +135,8 @@ OPERATIONS: Operations = {
     ),
     (IntegrationsView, "post"): Operation(
         id="createIntegration", summary="Register a provider with its own credential", tag=TAG, scopes=(MANAGE,),
-        takes=NewIntegrationSerializer, body=CREATE, answers=IntegrationRecord, status=201, has_version=True,
-        conflicts=TAKEN, refusals=RESTRICTED,
+        takes=NewIntegrationSerializer, body=CREATE, answers=IntegrationRecord, but=CREATED, status=201,
+        has_version=True, conflicts=TAKEN, refusals=RESTRICTED,
     ),
     (IntegrationView, "get"): Operation(
         id="getIntegration", summary="Show an integration", tag=TAG, scopes=(READ, MANAGE), answers=IntegrationRecord,

@@ -41,6 +41,7 @@ class LimitRecord(LimitVersionRecord):
     model = text(None, null=True)
     metric = word(Metric.values)
     period = word(Period.values, "month")
+    warning = text(None, null=True)
 
 
 class LimitWithVersionsRecord(LimitRecord):

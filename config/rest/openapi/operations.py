@@ -37,6 +37,8 @@ class Operation:
     body: Mapping[str, Any] | None = None
     """An example of what it takes."""
     answers: type[Record] | None = None
+    but: Mapping[str, Any] = field(default_factory=dict)
+    """Where the example of its answer differs from that of the record."""
     status: int = 200
     has_version: bool = False
     """Its answer carries an `ETag`."""

@@ -31,14 +31,20 @@ class ProblemRecord(Record):
 
 
 UNKNOWN: Codes = {
-    "not_authenticated": "Authentication credentials were not provided.",
+    "not_authenticated": "No gateway key was given: send it as `Authorization: Bearer <gateway key>`.",
     "authentication_failed": "This gateway key is not valid.",
+    "key_revoked": "This gateway key was revoked.",
+    "key_expired": "This gateway key has expired.",
+    "key_frozen": "This gateway key is frozen.",
 }
 INVALID: Codes = {"invalid": "The request is not valid: see `errors`."}
 UNREADABLE: Codes = {"parse_error": "The body is no JSON."}
 MISSING: Codes = {"not_found": "There is nothing of this id."}
 NO_JSON_WANTED: Codes = {"not_acceptable": "Could not satisfy the request Accept header."}
-NO_JSON_SENT: Codes = {"unsupported_media_type": 'Unsupported media type "text/plain" in request.'}
+NO_JSON_SENT: Codes = {
+    "unsupported_media_type": 'Unsupported media type "text/plain" in request. Send the body with `Content-Type: '
+    "application/json`."
+}
 TOO_OFTEN: Codes = {"too_many_requests": "This key may ask again in 12 s."}
 AWAY: Codes = {"evidence_unavailable": "The ledger cannot be reached now. Retry shortly."}
 OUTDATED: Codes = {"precondition_failed": "It was changed since you read it: read it again, then change it."}
@@ -85,6 +91,8 @@ def example_of_problem(status: int, code: str, detail: str) -> dict[str, Any]:
         "code": code,
         "detail": detail,
     }
-    if code != "invalid":
+    if code == "name_taken":
+        document["errors"] = [{"field": "name", "code": code, "detail": detail}]
+    elif code != "invalid":
         del document["errors"]
     return document

@@ -133,7 +133,7 @@ class Schema(AutoSchema):
             found.append(OpenApiExample("request", declared.body, request_only=True))
         if declared.answers is not None:
             statuses = [str(status) for status in (declared.status, *declared.refuses_with)]
-            example = declared.answers.example()
+            example = declared.answers.example() | dict(declared.but)
             found.append(OpenApiExample("answer", example, response_only=True, status_codes=statuses))
         for status, kind in declared.otherwise.items():
             found.append(OpenApiExample(str(status), kind.example(), response_only=True, status_codes=[str(status)]))

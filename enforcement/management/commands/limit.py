@@ -101,6 +101,8 @@ class Command(VerbCommand):
             now=timezone.now(),
             actor=self.actor,
         )
+        if limit.refuses_all:
+            self.note("An amount of 0 refuses every call that this limit counts: for no limit, use `limit lift`.")
         return record_of(limit)
 
     @verb("list", "List the limits in force, and what is used of them.", FOR_TENANT)
@@ -221,19 +223,20 @@ def check_target(options: Options) -> None:
 def amount_of(text: str, metric: str) -> int:
     """The amount in the metric's unit, cost in nano-USD. Raises `CommandFailed`."""
     if metric == Metric.COST:
-        if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", text):
+        if not re.fullmatch(r"[0-9]{1,100}(\.[0-9]{1,9})?", text):
             raise CommandFailed(
                 f"`{text}` is not an amount of US dollars like 5 or 0.25 (at most nine decimals, no sign).",
                 code="usage",
                 status=Exit.USAGE,
             )
         amount = int(Decimal(text) * NANOS_PER_DOLLAR)
-    elif re.fullmatch(r"[0-9]{1,18}", text):
+    elif re.fullmatch(r"[0-9]{1,100}", text):
         amount = int(text)
     else:
         raise CommandFailed(f"`{text}` is not a whole number.", code="usage", status=Exit.USAGE)
     if amount >= LARGEST:
-        raise CommandFailed(f"`{text}` is too large.", code="usage", status=Exit.USAGE)
+        most = shown_amount(LARGEST - 1, metric)
+        raise CommandFailed(f"`{text}` is too large: {most} at most.", code="usage", status=Exit.USAGE)
     return amount
 
 

@@ -23,6 +23,7 @@ from accounts.commands import (
 )
 from accounts.printing import Record
 from integrations.custody import check_reference
+from integrations.destinations import unreachable
 from integrations.limit_services import CLASSIC, classic_limits, set_classic_limit
 from integrations.lookups import EXPECTED, SAYINGS, integration_of
 from integrations.models import DEFAULT_MAX_OUTPUT_TOKENS, Integration, OnDisconnect, OutagePolicy
@@ -50,6 +51,11 @@ CREDENTIAL = (
 
 
 OUTAGE = "While the ledger cannot be reached: deny calls, or allow them beyond every limit."
+
+
+def option_of(field: str) -> str:
+    """The argument of a plain limit."""
+    return f"--{field.replace('_', '-')}"
 
 
 def whole(text: str) -> int:
@@ -101,6 +107,7 @@ class Command(VerbCommand):
                     set_classic_limit(
                         integration=integration, field=field, value=value, now=timezone.now(), actor=self.actor
                     )
+        self._warn_of(integration)
         if not integration.credentials.exists():
             self.note("It has no key yet: give one with `integration set-key`, then `integration enable`.")
         return record_of(integration)
@@ -125,8 +132,18 @@ class Command(VerbCommand):
         argument("--max-output-tokens", type=whole, metavar="N"),
         argument("--on-disconnect", choices=OnDisconnect.values),
         argument("--outage-policy", choices=OutagePolicy.values, help=OUTAGE),
+        *(argument(option_of(field), help=argparse.SUPPRESS) for field in CLASSIC),
     )
     def update(self, options: Options) -> Record:
+        for field, (metric, period, _) in CLASSIC.items():
+            if getattr(options, field) is not None:
+                raise CommandFailed(
+                    f"{option_of(field)} is for `create`. Later: `limit set --tenant {options.tenant} "
+                    f"--scope integration --integration {options.name} --metric {metric} --period {period} "
+                    "--amount …`, or `limit lift`.",
+                    code="usage",
+                    status=Exit.USAGE,
+                )
         given = {field: getattr(options, field) for field in CALL_FIELDS}
         changes = {field: value for field, value in given.items() if value is not None}
         return record_of(update_integration(integration=self._named(options), actor=self.actor, **changes))
@@ -158,15 +175,14 @@ class Command(VerbCommand):
         one_of(*CREDENTIAL),
     )
     def move(self, options: Options) -> Record:
-        integration = self._named(options)
-        return record_of(
-            move_integration(
-                integration=integration,
-                base_url=options.base_url,
-                credential=credential_from(options),
-                actor=self.actor,
-            )
+        integration = move_integration(
+            integration=self._named(options),
+            base_url=options.base_url,
+            credential=credential_from(options),
+            actor=self.actor,
         )
+        self._warn_of(integration)
+        return record_of(integration)
 
     @verb("delete", "Take an integration out of use for ever; its evidence stays.", FOR_TENANT, NAME, CONFIRM)
     def delete(self, options: Options) -> Record:
@@ -179,6 +195,11 @@ class Command(VerbCommand):
             "deleted_at": integration.deleted_at,
             "dry_run": options.dry_run,
         }
+
+    def _warn_of(self, integration: Integration) -> None:
+        """Say now what every call would fail at; servers may have other settings than this command."""
+        if (why := unreachable(integration.base_url)) is not None:
+            self.note(f"No call will reach it: {why}.")
 
     def _named(self, options: Options) -> Integration:
         return integration_of(tenant_named(options.tenant), options.name)
