@@ -3,7 +3,7 @@
 import pytest
 from django.core.management import call_command
 
-from accounts.commands import CommandFailed
+from accounts.commands import CommandFailed, command_actor
 from integrations.limits import Limit
 from integrations.services import create_integration
 from tests.commands.asking import ask
@@ -46,6 +46,13 @@ def test_an_inexact_or_senseless_amount_of_cost_is_refused(text: str) -> None:
 def test_too_large_an_amount_is_told_what_the_largest_is(text: str, metric: str) -> None:
     with pytest.raises(CommandFailed, match=r"too large: 4611686018\S* at most"):
         put(amount=text, metric=metric)
+
+
+def test_the_history_names_who_wrote_each_version() -> None:
+    limit_id = put()["limit_id"]
+    put(amount="6")
+    versions = ask("limit", "history", "--tenant", "acme", "--limit", limit_id)
+    assert [one["author"] for one in versions] == [command_actor().label] * 2
 
 
 def test_an_amount_of_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_the_life_of_an_integration(client: Written) -> None:
 
 
 def test_a_credential_is_tested_and_without_one_there_is_nothing_to_test(client: Written) -> None:
-    body = {"name": "own", "provider_type": "custom", "base_url": "https://127.0.0.1:9", "credential": "sk-canary-0123"}
+    body = {"name": "own", "provider_type": "custom", "base_url": "https://localhost:9", "credential": "sk-canary-0123"}
     made = client("createIntegration", body).body
     # Nothing private is reached without an operator's leave, so nobody can tell.
     assert client("testIntegration", {}, integration_id=made["id"]).body["outcome"] == "could_not_tell"

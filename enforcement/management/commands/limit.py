@@ -23,7 +23,7 @@ from accounts.commands import (
     verb,
     words,
 )
-from accounts.models import Tenant
+from accounts.models import AuditEvent, Tenant
 from accounts.printing import Record
 from enforcement.balances import balances_of
 from enforcement.standing import Standing
@@ -207,7 +207,14 @@ def history_of(tenant: Tenant, limit_id: str) -> list[Record]:
         "superseded_at",
     )
     rows = versions.select_related("integration", "key", "author").order_by("-version")
-    return [{field: record_of(row)[field] for field in shown} for row in rows]
+    # Versions keep people only; what wrote the others, a key or a command, is known from what was recorded of them.
+    events = AuditEvent.objects.for_tenant(tenant.pk).filter(object_kind="limit", object_id=str(limit.limit_id))
+    writers = {(event.after or {}).get("version"): event.actor_label for event in events}
+    return [
+        {field: record_of(row)[field] for field in shown}
+        | {"author": str(row.author) if row.author else writers.get(row.version)}
+        for row in rows
+    ]
 
 
 def check_target(options: Options) -> None:
