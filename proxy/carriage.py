@@ -307,7 +307,11 @@ class Carriage:
             usage = unread_entry(self.asking, self.admission, self.ending)
         if usage.error_message:
             usage = usage.with_error_message(redacted(usage.error_message, self.credential))
-        self.gateway.health.saw(usage, is_trial=self.asking.metadata is arrivals.TRIAL)
+        self.gateway.health.saw(
+            usage,
+            is_trial=self.asking.metadata is arrivals.TRIAL,
+            is_own=arrivals.is_sandbox(self.integration),
+        )
         return usage
 
     def _price_for(self, model: str) -> ModelPrice | None:

@@ -49,10 +49,11 @@ class Sightings:
         self._runs: dict[Whose, list[Run]] = {}
         self._lock = threading.Lock()
 
-    def saw(self, usage: UsageEntry, *, is_trial: bool) -> None:
-        """Note how a call ended."""
+    def saw(self, usage: UsageEntry, *, is_trial: bool, is_own: bool = False) -> None:
+        """Note how a call ended. `is_own`: its provider is built into this server."""
         cause = cause_of(usage.status_code, usage.error_code, usage.error_message)
-        if cause is None:
+        # A worker that died with calls of others in it says nothing of the sandbox, as no provider was asked.
+        if cause is None or (is_own and cause is Cause.NETWORK):
             return
         now = datetime.now(UTC)
         source = Source.TRIAL if is_trial else Source.PASSIVE

@@ -175,13 +175,24 @@ class Stage:
         )
 
     def run(
-        self, wire: str, *, stream: bool, script: str, at: int, interfere: Interference, tells: bool = False
+        self,
+        wire: str,
+        *,
+        stream: bool,
+        script: str,
+        at: int,
+        interfere: Interference,
+        tells: bool = False,
+        integration: str | None = None,
     ) -> Run:
-        """Make one call in a gateway that knows nothing yet, and see it end. `tells`: its leave comes as a message."""
+        """Make one call in a gateway that knows nothing yet, and see it end. `tells`: its leave comes as a message.
+
+        `integration` is the name of another one than that of the wire.
+        """
         body = json.dumps(request(wire, stream=stream, text="[out:4]")).encode()
         headers = {"authorization": f"Bearer {self.key}", "idempotency-key": f"script:{script}"}
         scope = {
-            "path": f"/proxy/{wire}{PATHS[wire]}",
+            "path": f"/proxy/{integration or wire}{PATHS[wire]}",
             "method": "POST",
             "query_string": b"",
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
