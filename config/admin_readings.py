@@ -21,12 +21,17 @@ from enforcement.models import EnforcementDecision, Reservation, Window
 from enforcement.windows import span_of
 from integrations.limits import Limit
 from integrations.models import GatewayKey, HealthState, Integration, Status
+from monitoring.backlog import backlogs
 from telemetry.models import UsageRecord
 
 MOST_LINES = 6
 NEAR_PERCENT = 80
 SOON = timedelta(days=7)
 OLD_BACKUP = timedelta(days=7)
+SLOW_SECONDS, STUCK_SECONDS = 2, 30
+"""Settlements wait for milliseconds while all is well."""
+SILENT_SECONDS = 10
+"""Processes tell of their queues several times a second."""
 
 Line = tuple[str, str]
 
@@ -144,6 +149,31 @@ def reservations(now: datetime) -> Card:
         note=f"{expired} have expired and wait to be charged" if expired else "none has expired",
         lines=lines,
     )
+
+
+def settlements(now: datetime) -> Card:
+    """Calls that have ended on this server and are not written yet, and how long the first of them has waited."""
+    title, found = "Waiting to be settled", backlogs()
+    if not found:
+        return Card(title, "unknown", state="unknown", note="No process of this server settles calls.")
+    at, depth = now.timestamp(), sum(each.depth for each in found)
+    waited = max((at - each.since for each in found if each.since is not None), default=0.0)
+    silent = max(0.0, at - min(each.seen for each in found))
+    note = f"The first waits for {_seconds(waited)}." if depth else "Every call that has ended is written."
+    if silent >= SILENT_SECONDS:
+        note += f" A process has not told of its queue for {_seconds(silent)}."
+    is_slow = waited >= SLOW_SECONDS or silent >= SILENT_SECONDS
+    return Card(
+        title,
+        f"{depth:,}",
+        state="bad" if waited >= STUCK_SECONDS else "careful" if is_slow else "good",
+        note=note,
+        lines=[("processes", f"{len(found)}"), ("seen", f"{_seconds(silent)} ago")],
+    )
+
+
+def _seconds(count: float) -> str:
+    return age(timedelta(seconds=count))
 
 
 def queue(now: datetime) -> Card:
@@ -299,6 +329,7 @@ GAUGES = (
     Gauge("Budgets nearly used", near_budget, Window),
     Gauge("Failing integrations", failing, Integration),
     Gauge("Open reservations", reservations, Reservation),
+    Gauge("Waiting to be settled", settlements),
     Gauge("Journal of this machine", queue),
     Gauge("Unpriced models", unpriced, UsageRecord, "?cost_status__exact=unpriced"),
     Gauge("Gateway keys that expire", keys, GatewayKey, "?revoked_at__isempty=1"),

@@ -1,5 +1,6 @@
 """What goes into the ledger and what comes out: plain values."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,11 +146,13 @@ class Settlement(msgspec.Struct, frozen=True):
 class Ended:
     """A call that has ended, and how to account for it: done when its turn comes, many calls in a row being cheaper."""
 
-    __slots__ = ("_account", "_settlement", "holds")
+    __slots__ = ("_account", "_settlement", "at", "holds")
 
     def __init__(self, holds: tuple[Hold, ...], account: Callable[[], UsageEntry]) -> None:
         """`account` makes the usage row, once, in a thread of the ledger's; it must not raise."""
         self.holds = holds
+        self.at = time.time()
+        """Seconds since the epoch."""
         self._account: Callable[[], UsageEntry] | None = account
         self._settlement: Settlement | None = None
 

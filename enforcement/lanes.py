@@ -106,6 +106,12 @@ class Lane(Generic[Item]):
                 return []
             return [*self._busy, *self._queue]
 
+    def waiting(self) -> tuple[int, Item | None]:
+        """How many items are queued or running, and the first of them."""
+        with self._changed:
+            first = next(iter(self._busy or self._queue), None)
+            return len(self._busy) + len(self._queue), first
+
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; whether that came in time."""
         with self._changed:

@@ -24,7 +24,7 @@ from enforcement.presence import Presence
 from enforcement.settlement import RETRIED, settle
 from enforcement.sweeper import Sweeper
 from enforcement.turns import Turns
-from telemetry.announcements import DecisionFact, announce
+from telemetry.announcements import DecisionFact, announce, announce_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +207,7 @@ class Ledger:
         self._stopping.set()
         self._settle_lane.stop(seconds)
         self._watch_ends.set()
+        self._tell_what_waits()
         if self._outages is not None:
             self._outages.stop(seconds)
         self._sweeper.stop()
@@ -331,6 +332,7 @@ class Ledger:
     def _look_after_lanes(self) -> None:
         """Let nobody wait in vain for an admission, and keep what the store does not take."""
         while not self._watch_ends.wait(WATCH_SECONDS):
+            self._tell_what_waits()
             try:
                 if overdue := self._admit_lane.overdue(ADMIT_PATIENCE_SECONDS):
                     self._deliver(partial(_resolve_unavailable, overdue))
@@ -338,6 +340,10 @@ class Ledger:
                     self._outages.spool(self._accounted(self._settle_lane.overdue(SPOOL_AFTER_SECONDS)))
             except Exception:
                 logger.exception("The lanes could not be looked after")
+
+    def _tell_what_waits(self) -> None:
+        count, first = self._settle_lane.waiting()
+        announce_waiting(count, first.at if first is not None else None)
 
 
 def _nobody(wanted: Callable[[Pending], bool]) -> list[Pending]:

@@ -1,5 +1,6 @@
 """Counts what evidence announces, after it is durable. Evidence never waits for or depends on this."""
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -37,6 +38,13 @@ def count_evidence(*, facts: Sequence[UsageFact | DecisionFact], **_: Any) -> No
         _counter(counter, labels).inc(amount)
     for (histogram, labels), amounts in seconds.items():
         _histogram(histogram, labels).observe_all(amounts)
+
+
+def note_waiting(*, count: int, since: float | None, **_: Any) -> None:
+    """Keep how much of this process is not written yet."""
+    metrics.WAITING.labels(metrics.SETTLEMENTS).set(count)
+    metrics.WAITING_SINCE.labels(metrics.SETTLEMENTS).set(since or 0)
+    metrics.WAITING_SEEN.labels(metrics.SETTLEMENTS).set(time.time())
 
 
 def _add_decision(fact: DecisionFact, sums: Sums) -> None:

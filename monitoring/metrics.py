@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from enforcement.codes import Result
 from monitoring.labels import REASONS
@@ -56,6 +56,20 @@ FIRST_TOKEN = Durations(
 DECISIONS = Counter("cus_enforcement_decisions_total", "Decisions by result.", [*WHOSE, "result"])
 BLOCKED = Counter("cus_enforcement_blocked_total", "Refused calls by what refused them.", [*WHOSE, "reason"])
 POLICY = Counter("cus_policy_results_total", "Decisions in three words.", [*WHOSE, "result"])
+# With a label, so that processes that settle nothing have no series. Those of the dead go with them.
+WAITING = Gauge(
+    "cus_queue_depth", "Calls that have ended and are not written yet.", ["queue"], multiprocess_mode="liveall"
+)
+WAITING_SINCE = Gauge(
+    "cus_queue_oldest_timestamp_seconds",
+    "When the first of them ended; 0: nothing waits.",
+    ["queue"],
+    multiprocess_mode="liveall",
+)
+WAITING_SEEN = Gauge(
+    "cus_queue_seen_timestamp_seconds", "When that was so.", ["queue"], multiprocess_mode="liveall"
+)  # fmt: skip
+SETTLEMENTS = "settlements"
 
 
 def start_at_zero(tenant_id: str, integration_id: str) -> None:

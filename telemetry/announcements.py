@@ -1,4 +1,4 @@
-"""How evidence announces itself: after commit, to whoever listens, knowing nobody."""
+"""How evidence announces itself: after commit, or while it waits for that, to whoever listens, knowing nobody."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -8,6 +8,10 @@ from django.dispatch import Signal
 
 evidence_recorded = Signal()
 """Sent with `facts`, a sequence of `UsageFact` and `DecisionFact`, from the thread that committed them."""
+
+evidence_waits = Signal()
+"""Sent several times a second by a process that settles calls, with `count`: how many calls have ended there and are
+not written yet, and `since`: when the first of them ended, in seconds since the epoch, `None` where nothing waits."""
 
 
 class UsageFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,3 +46,8 @@ def announce(facts: Sequence[UsageFact | DecisionFact]) -> None:
     """Tell the listeners; one that fails is logged and never reaches the evidence."""
     if facts:
         evidence_recorded.send_robust(sender=None, facts=facts)
+
+
+def announce_waiting(count: int, since: float | None) -> None:
+    """Tell the listeners what is not written yet; one that fails is logged and keeps nothing from being written."""
+    evidence_waits.send_robust(sender=None, count=count, since=since)

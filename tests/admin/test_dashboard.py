@@ -1,5 +1,6 @@
 """What operators see first: figures that are right, links to the rows behind them, and `unknown` where nobody knows."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from accounts.actors import SYSTEM
 from accounts.audit import record
@@ -20,17 +22,20 @@ from accounts.models import User
 from accounts.operators import make_operator
 from accounts.portraits import Likeness
 from config import admin_cards, admin_readings
-from config.admin_readings import Card, Gauge
+from config.admin_readings import Card, Gauge, settlements
 from enforcement.models import Reservation, Window
 from enforcement.periods import window_start
 from integrations.key_services import create_key
 from integrations.limit_services import set_limit
 from integrations.models import Integration
+from monitoring.metrics import SETTLEMENTS, WAITING, WAITING_SEEN, WAITING_SINCE
 from tests import people
 from tests.admin.world import populate
 from tests.console.evidence import adjusted, carried, decided, refused
 
 pytestmark = pytest.mark.django_db
+GONE = 2**22 + 1
+"""No process has this id."""
 MOST_QUERIES = 70
 """Two of each card keep it apart from the others."""
 
@@ -199,6 +204,35 @@ def test_evidence_is_read_by_an_index(name: str) -> None:
     assert "Index" in plan
     assert "Seq Scan on cus_llm_usage" not in plan
     assert "Seq Scan on cus_enforcement_decisions" not in plan
+
+
+def shared(folder: Path, *, pid: int, depth: int, since: float, seen: float) -> None:
+    """What a process leaves in the folder of metrics."""
+    values: Any = MmapedDict(str(folder / f"gauge_liveall_{pid}.db"))  # type: ignore[no-untyped-call]
+    for gauge, value in ((WAITING, depth), (WAITING_SINCE, since), (WAITING_SEEN, seen)):
+        key = mmap_key(gauge._name, gauge._name, ["queue"], [SETTLEMENTS], "")
+        values.write_value(key, value, 0)
+    values.close()
+
+
+def test_settlements_that_wait_are_counted_over_all_processes_with_the_age_of_the_oldest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    now = timezone.now()
+    at = now.timestamp()
+    assert shown()["Waiting to be settled"].state == "unknown"
+    shared(tmp_path, pid=os.getpid(), depth=0, since=0, seen=at)
+    assert (settlements(now).value, settlements(now).state) == ("0", "good")
+    shared(tmp_path, pid=os.getppid(), depth=7, since=at - 5.5, seen=at)
+    shared(tmp_path, pid=GONE, depth=90, since=at - 900, seen=at)
+    card = settlements(now)
+    assert (card.value, card.state, card.note) == ("7", "careful", "The first waits for 5 s.")
+    assert dict(card.lines)["processes"] == "2"
+    shared(tmp_path, pid=os.getpid(), depth=2, since=at - 60, seen=at - 50)
+    card = settlements(now)
+    assert (card.value, card.state) == ("9", "bad")
+    assert card.note.endswith("A process has not told of its queue for 50 s.")
 
 
 def test_a_journal_that_waits_and_records_that_were_refused_are_shown(
