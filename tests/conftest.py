@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
@@ -12,7 +13,9 @@ from pytest_django import DjangoDbBlocker
 from accounts.partitions import Cursor, Partitioned, months_of
 from config import postgres
 from config.serving import allow_open_files
+from config.startup import prepare_database
 from telemetry.evidence import PARTITIONED
+from tests.databases import template
 from tests.servers import OWN_SECRETS, Servers
 from tests.sinks import Sinks, session_sinks
 
@@ -42,10 +45,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
-    """Start the embedded server, but only in a run that needs a database."""
+def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database as migrations leave it; the embedded server is started, but only in a run that needs a database."""
     if settings.EMBEDDED_POSTGRES:
         postgres.acquire(settings.BASE_DIR)
+    with template("migrated", django_db_blocker, migrate) as name:
+        yield name
+
+
+def migrate() -> None:
+    call_command("migrate", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None, migrated: str) -> None:
+    """Let each process of the tests copy its database: all migrations take seconds."""
+    connection.settings_dict["TEST"]["TEMPLATE"] = migrated
 
 
 # What migrations and Django itself have written there is the same for every test.
@@ -102,7 +117,7 @@ def sinks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sinks]:
 
 
 @pytest.fixture(scope="session")
-def servers(sinks: Sinks, django_db_blocker: DjangoDbBlocker) -> Iterator[Servers]:
+def servers(sinks: Sinks, django_db_blocker: DjangoDbBlocker, migrated: str) -> Iterator[Servers]:
     """Starts real servers, each over a database of its own."""
-    with Servers(sinks, django_db_blocker) as made:
-        yield made
+    with template("served", django_db_blocker, prepare_database, of=migrated) as name:
+        yield Servers(sinks, django_db_blocker, template=name)

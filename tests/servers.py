@@ -9,7 +9,7 @@ The session fixture `servers` makes them:
         server.rows("SELECT * FROM cus_llm_usage WHERE tenant_id = %s", tenant.pk)
         server.wait_settled()
 
-Each database is a copy of one that was migrated and priced once per session. `upstreams` are the test upstreams that
+Each database is a copy of one that was migrated and priced once per run. `upstreams` are the test upstreams that
 the server may reach; an integration's base URL is `upstream.url`. A server that was killed can be started again over
 the same database: `server.kill()`, `server.start()`.
 """
@@ -23,27 +23,20 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 import requests
-from django.conf import settings
-from django.db import connections
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from pytest_django import DjangoDbBlocker
 
-from config import postgres
 from config.environment import PROJECT
 from config.serving import workers_file
-from config.startup import prepare_database
 from integrations.custody import binding_of, master_key
 from integrations.models import Credential
 from integrations.vault import Sealed, VaultError, unseal
+from tests.databases import Database
 from tests.sinks import Sinks
 from tests.upstream import Upstream
 
@@ -53,37 +46,6 @@ POLL_SECONDS = 0.02
 # Servers get the tests' own, so that what services seal here opens there.
 OWN_SECRETS = ("CUSTOMHOUSE_SECRET_KEY", "CUSTOMHOUSE_MASTER_KEY")
 GOES_AHEAD = ("allowed", "warned")
-
-
-class Database:
-    """A database on the tests' PostgreSQL."""
-
-    def __init__(self, name: str, blocker: DjangoDbBlocker, *, template: str | None = None) -> None:
-        self.name = name
-        self._blocker = blocker
-        copied = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
-        administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
-
-    @property
-    def url(self) -> str:
-        return _url(self.name)
-
-    @contextmanager
-    def django(self) -> Iterator[None]:
-        """Let Django's models and services mean this database."""
-        ours = connections["default"]
-        theirs = ours.copy()
-        theirs.settings_dict["NAME"] = self.name
-        connections["default"] = theirs
-        try:
-            with self._blocker.unblock():
-                yield
-        finally:
-            connections["default"] = ours
-            theirs.close()
-
-    def drop(self) -> None:
-        administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
 
 class Server:
@@ -238,26 +200,19 @@ SELECT (SELECT count(*) FROM cus_reservations)
 class Servers:
     """Makes servers for one session of tests. Their logs and, in the end, their databases go into the sinks."""
 
-    def __init__(self, sinks: Sinks, blocker: DjangoDbBlocker) -> None:
+    def __init__(self, sinks: Sinks, blocker: DjangoDbBlocker, *, template: str) -> None:
+        """`template` is the database of which every server gets a copy."""
         self._sinks = sinks
         self._blocker = blocker
+        self._template = template
         self._made = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if "_template" in self.__dict__:
-            self._template.drop()
 
     @contextmanager
     def serving(self, *, workers: int = 1, upstreams: Sequence[Upstream] = (), **variables: str) -> Iterator[Server]:
         """A running server over a fresh copy of the migrated database, stopped in the end."""
         self._made += 1
-        name = f"{self._template.name}_{self._made}"
-        database = Database(name, self._blocker, template=self._template.name)
+        name = f"servers_{os.getpid()}_{self._made}"
+        database = Database(name, self._blocker, template=self._template)
         log = self._sinks.folder / f"server-{self._made}.log"
         server = Server(database, log, workers=workers, upstreams=upstreams, variables=variables)
         try:
@@ -275,15 +230,6 @@ class Servers:
             self._sinks.remember(*credentials())
         self._sinks.note_database(server.database.url, sink)
 
-    @cached_property
-    def _template(self) -> Database:
-        if settings.EMBEDDED_POSTGRES:
-            postgres.acquire(settings.BASE_DIR)
-        made = Database(f"servers_{os.getpid()}", self._blocker)
-        with made.django():
-            prepare_database()
-        return made
-
 
 def credentials() -> list[str]:
     """Every stored credential that the master key opens, in plain."""
@@ -296,18 +242,6 @@ def credentials() -> list[str]:
         with suppress(VaultError):
             found.append(unseal(sealed, binding=binding, master=master_key()))
     return found
-
-
-def _url(name: str) -> str:
-    parts = connections["default"].get_connection_params() | {"dbname": name}
-    names = ("host", "port", "user", "password", "dbname")
-    return make_conninfo(**{key: parts[key] for key in names if parts.get(key)})
-
-
-def administer(statement: sql.Composed) -> None:
-    """Run a statement of the server's own, outside of any database of ours."""
-    with psycopg.connect(_url("postgres"), autocommit=True) as admin:
-        admin.execute(statement)
 
 
 def free_port() -> int:

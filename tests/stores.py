@@ -18,7 +18,7 @@ from config.postgres.places import Place
 from config.settings import database
 from config.startup import prepare_database
 from tests.config.houses import answers, server_pid
-from tests.servers import Database
+from tests.databases import Database
 
 PATIENCE_SECONDS = 40.0
 

@@ -18,9 +18,10 @@ from config.postgres import binaries
 from config.postgres.errors import ClientMissing
 from integrations.vault import MasterKey
 from tests.commands.asking import Ended, program
+from tests.databases import Database
 from tests.proxy.calling import ask as call
 from tests.proxy.customers import Customer
-from tests.servers import Database, Server, Servers
+from tests.servers import Server, Servers
 from tests.upstream import Upstream
 
 EVIDENCE = ("cus_llm_usage", "cus_enforcement_decisions", "usage_adjustments", "cus_credentials", "cus_windows")

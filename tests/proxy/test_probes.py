@@ -13,10 +13,11 @@ from django.utils import timezone
 from psycopg import sql
 
 from integrations.key_services import freeze_key, revoke_key
+from tests.databases import administer
 from tests.people import sandbox_of
 from tests.proxy.calling import Answer, ask, request
 from tests.proxy.customers import Customer
-from tests.servers import Server, Servers, administer
+from tests.servers import Server, Servers
 from tests.upstream import Upstream
 
 SECONDS = 20.0
