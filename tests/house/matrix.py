@@ -29,6 +29,11 @@ def expected(line: str, actors: Iterable[str]) -> Outcomes:
     return {actor: outcomes.get(actor, rest or "undeclared") for actor in actors}
 
 
+def is_one_of(route: str, patterns: Iterable[str], *, besides: Iterable[str] = ()) -> bool:
+    """Whether a route fits one of these patterns, and is none of the others."""
+    return route not in besides and any(fnmatchcase(route, pattern) for pattern in patterns)
+
+
 def line_of(outcomes: Outcomes) -> str:
     """The line that declares these outcomes, the most frequent one for all others."""
     (most, _), *_ = Counter(outcomes.values()).most_common()

@@ -18,6 +18,13 @@ OWN_THINGS = frozenset({"account_confirm_email", "account_reset_password_from_ke
 OF_THE_VIEWER = frozenset({"mfa_edit_webauthn", "mfa_remove_webauthn", "console:member_remove"})
 """What people do about themselves, where a higher role has no say."""
 
+CLOSED_TO_GUESTS = ("admin:*", "account_*", "mfa_*", "usersessions_*")
+OPEN_TO_GUESTS = frozenset({"account_login", "account_logout", "account_inactive", "mfa_authenticate"})
+"""Who came by a tenant's single sign-on is kept out of these with 403, whatever they ask, but for the latter.
+
+Everywhere else such a session gets what that tenant's owner gets, the stranger, and no line names it.
+"""
+
 ALL = "GET HEAD POST PUT PATCH DELETE OPTIONS"
 OPERATORS = {ALL: "operator 200; * login"}
 CLOSED = {ALL: "operator 403; * login"}

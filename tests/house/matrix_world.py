@@ -25,21 +25,29 @@ from accounts.ids import uuid7
 from accounts.invitation_services import invite
 from accounts.models import AuditEvent, Role, Tenant, User
 from accounts.services import add_member, create_tenant
+from console.sign_in import boundary
 from enforcement.models import Reservation, Window, Worker
 from integrations.key_services import create_key
 from integrations.limit_services import set_limit
-from integrations.models import GatewayKey, Integration, Scope
+from integrations.models import GatewayKey, IdentityProvider, Integration, Scope
 from integrations.services import create_integration
+from integrations.single_sign_on import set_identity_provider
 from telemetry.models import Price, PriceVersion
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
 from tests.sign_in.passkeys import Passkey
 
 CREDENTIAL = "sk-proj-matrix-5d3c7b1a9f8e4d2c6b0a"
+PROVIDER_SECRET = "matrix-provider-7c1e5a9d3b"
 ACTORS = (
-    "nobody", "viewer", "developer", "admin", "owner", "stranger", "inference", "manage", "foreign", "operator",
+    "nobody", "viewer", "developer", "admin", "owner", "stranger", "guest", "inference", "manage", "foreign",
+    "operator",
 )  # fmt: skip
-"""A stranger is another tenant's owner, and `foreign` a key that may manage that other tenant."""
+"""A stranger is another tenant's owner, and `foreign` a key that may manage that other tenant.
+
+A guest owns that other tenant, too, came by its identity provider, and is an admin of acme's, which says nothing then.
+"""
+GUEST = "guest@both.example"
 ROLES = {"viewer": Role.VIEWER, "developer": Role.DEVELOPER, "admin": Role.ADMIN, "owner": Role.OWNER}
 
 
@@ -83,24 +91,32 @@ def build() -> World:
     """Make the world in the present database."""
     acme, globex = _estate("acme"), _estate("globex")
     _prices()
+    # The newest of acme's people is its last owner, whom nobody removes.
+    add_member(tenant=acme.tenant, email=GUEST, role=Role.ADMIN)
     users = {name: _person(acme.tenant, name, role) for name, role in ROLES.items()}
     users |= {"stranger": _person(globex.tenant, "stranger", Role.OWNER), "operator": people.operator()}
+    users["guest"] = add_member(tenant=globex.tenant, email=GUEST, role=Role.OWNER).user
+    provider = set_identity_provider(
+        tenant=globex.tenant, issuer="https://login.matrix.example", client_id="matrix", secret=PROVIDER_SECRET
+    )  # fmt: skip
     texts = {
         "inference": _key(acme, "inference", [Scope.INFERENCE], integrations=[acme.integration]),
         "manage": _key(acme, "manage", list(Scope)),
         "foreign": _key(globex, "manage", list(Scope)),
     }
     everything = (*acme.words, *globex.words)
-    foreign = {"nobody": everything, "operator": (), "stranger": acme.words, "foreign": acme.words}
+    foreign = {"nobody": everything, "operator": (), "stranger": acme.words, "guest": acme.words, "foreign": acme.words}
     askers = []
     for name in ACTORS:
         headers = {}
         if name in users:
-            headers = {"Cookie": f"sessionid={_session(users[name])}"}
+            session = _session(users[name], by=provider if name == "guest" else None)
+            headers = {"Cookie": f"sessionid={session}"}
         elif name in texts:
             headers = {"Authorization": f"Bearer {texts[name]}"}
         askers.append(Asker(name, headers, foreign.get(name, globex.words)))
-    return World(acme, globex, tuple(askers), (CREDENTIAL, *texts.values()), users, _passkey(users["viewer"], acme).pk)
+    secrets = (CREDENTIAL, PROVIDER_SECRET, *texts.values())
+    return World(acme, globex, tuple(askers), secrets, users, _passkey(users["viewer"], acme).pk)
 
 
 def _estate(slug: str) -> Estate:
@@ -158,13 +174,20 @@ def _passkey(user: User, estate: Estate) -> Authenticator:
     return Authenticator.objects.create(user=user, type=Authenticator.Type.WEBAUTHN, data=data)
 
 
-def _session(user: User) -> str:
-    """A session in which this person has just signed in, so that nobody is asked again who they are."""
+def _session(user: User, *, by: IdentityProvider | None = None) -> str:
+    """A session in which this person has just signed in, so that nobody is asked again who they are.
+
+    `by` is the identity provider by which they came; `None`: they came by their password.
+    """
     session = import_module(settings.SESSION_ENGINE).SessionStore()
     session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session["account_authentication_methods_user"] = str(user.pk)
-    session[AUTHENTICATION_METHODS_SESSION_KEY] = [{"method": "password", "at": time.time(), "reauthenticated": True}]
+    way: dict[str, Any] = {"method": "password", "at": time.time(), "reauthenticated": True}
+    if by is not None:
+        way |= {"method": "socialaccount", "provider": by.tenant_id.hex, "uid": "matrix"}
+        session[boundary.MARK] = boundary.mark_of(by)
+    session[AUTHENTICATION_METHODS_SESSION_KEY] = [way]
     session.save()
     return str(session.session_key)
 

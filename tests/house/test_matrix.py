@@ -6,23 +6,41 @@ may, no tenant reaches what another has, and a higher role may whatever a lower 
 
 import json
 import logging
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from allauth.account.auth_backends import AuthenticationBackend
 from django.conf import settings
 from django.db import connection, transaction
 from django.shortcuts import resolve_url
-from django.test import RequestFactory, override_settings
+from django.test import RequestFactory
 from django.test.client import ClientHandler
 from django.urls import reverse
 
-from tests.house.matrix import METHODS, Outcomes, by_method, declared_for, expected, is_success, lines_of
-from tests.house.matrix_declared import DECLARED, FOR_EVERYBODY, OF_THE_VIEWER, OWN_THINGS
+from tests.house.matrix import (
+    METHODS,
+    Outcomes,
+    by_method,
+    declared_for,
+    expected,
+    is_one_of,
+    is_success,
+    lines_of,
+)
+from tests.house.matrix_declared import (
+    CLOSED_TO_GUESTS,
+    DECLARED,
+    FOR_EVERYBODY,
+    OF_THE_VIEWER,
+    OPEN_TO_GUESTS,
+    OWN_THINGS,
+)
 from tests.house.matrix_routes import Route, routes
 from tests.house.matrix_world import ACTORS, BODIES, Asker, World, build
 
@@ -32,6 +50,10 @@ REST = "/api/"
 IN_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 """Sessions that need no query of each of thousands of requests, and that signing out ends for nobody else."""
 RANKS = ("viewer", "developer", "admin", "owner")
+UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+REFUSED_TOKEN = b"This form has expired"
+WITHOUT_COOKIES = ("/api/", "/metrics")
+"""Where a browser's cookies open nothing, no page of another site can use them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +147,46 @@ def _words(answer: Any, words: list[str], *, besides: str) -> list[str]:
     return [word for word in words if word in text and word not in besides]
 
 
+class Remembering(AuthenticationBackend):  # type: ignore[misc]  # allauth has no types
+    """Reads each person once: nothing that is done to them stays, and a third of all queries would be for them."""
+
+    people: ClassVar[dict[Any, bytes]] = {}
+
+    def get_user(self, user_id: Any) -> Any:
+        if user_id not in self.people:
+            self.people[user_id] = pickle.dumps(super().get_user(user_id))
+        return pickle.loads(self.people[user_id])  # noqa: S301 - our own
+
+
+@pytest.fixture
+def world(settings: Any) -> Iterator[World]:
+    """Everybody who asks, at a site that spares queries."""
+    settings.SESSION_ENGINE = IN_COOKIES
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{Remembering.__name__}"]
+    yield build()
+    Remembering.people.clear()
+
+
 @pytest.mark.usefixtures("quiet")
-@override_settings(SESSION_ENGINE=IN_COOKIES)
-def test_everybody_gets_what_was_declared_and_nothing_else() -> None:
-    seen = look(build())
+def test_no_page_of_another_site_changes_anything_here(world: World) -> None:
+    handler, factory, undone = ClientHandler(enforce_csrf_checks=True), RequestFactory(), Undone()
+    askers = {asker.name: asker for asker in world.askers}
+    taken = []
+    for route in routes(world):
+        if route.path.startswith(WITHOUT_COOKIES):
+            continue
+        asker = askers["operator" if route.name.startswith("admin:") else "owner"]
+        for method in UNSAFE:
+            with undone:
+                answer: Any = handler(_request(factory, route, method, asker, _body(world, route)))
+            if answer.status_code != 403 or REFUSED_TOKEN not in answer.content:
+                taken.append(f"{method} {route.name}: {answer.status_code}")
+    assert taken == []
+
+
+@pytest.mark.usefixtures("quiet")
+def test_everybody_gets_what_was_declared_and_nothing_else(world: World) -> None:
+    seen = look(world)
     assert seen.leaks == []
     broken = [problem for route in seen.routes for problem in _broken(route, seen.outcomes[route.name])]
     assert broken == [], "\n".join(["These are holes, however they are declared:", *broken])
@@ -145,7 +203,16 @@ def _is_declared(name: str, observed: dict[str, Outcomes]) -> bool:
     if key is None:
         return False
     lines = by_method(DECLARED[key])
-    return all(expected(lines.get(method, "* undeclared"), ACTORS) == got for method, got in observed.items())
+    return all(_declared(name, lines.get(method, "* undeclared")) == got for method, got in observed.items())
+
+
+def _declared(name: str, line: str) -> Outcomes:
+    outcomes = expected(line, ACTORS)
+    return outcomes | {"guest": "403" if _is_closed_to_guests(name) else outcomes["stranger"]}
+
+
+def _is_closed_to_guests(name: str) -> bool:
+    return is_one_of(name, CLOSED_TO_GUESTS, besides=OPEN_TO_GUESTS)
 
 
 def _broken(route: Route, observed: dict[str, Outcomes]) -> Iterator[str]:
@@ -155,6 +222,8 @@ def _broken(route: Route, observed: dict[str, Outcomes]) -> Iterator[str]:
         let_in = {actor for actor, outcome in outcomes.items() if is_success(outcome)}
         if any(outcome.startswith("5") for outcome in outcomes.values()):
             yield f"the server fails at {where}"
+        if _is_closed_to_guests(route.name) and "guest" in let_in:
+            yield f"who came by single sign-on gets in at {where}"
         if method == "OPTIONS":
             # It says how to ask, not what there is.
             continue
@@ -162,7 +231,7 @@ def _broken(route: Route, observed: dict[str, Outcomes]) -> Iterator[str]:
             continue
         if "nobody" in let_in:
             yield f"nobody gets in at {where}"
-        if route.names and let_in & {"stranger", "foreign"} and route.name not in OWN_THINGS:
+        if route.names and let_in & {"stranger", "guest", "foreign"} and route.name not in OWN_THINGS:
             yield f"another tenant gets in at {where}"
         if route.name.startswith("admin:") and let_in - {"operator"}:
             yield f"who is no operator gets in at {where}"
