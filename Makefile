@@ -22,9 +22,10 @@ serve: setup ## Start the gateway, the console and their database
 	@$(BIN)/python manage.py serve
 
 # Compiled once: in an environment that keeps no bytecode each of the many processes of the tests would compile it all.
+# For the same reason pytest keeps what it makes of the tests, whatever that environment says.
 test: setup ## Run every test on a real PostgreSQL
-	-@$(BIN)/python -m compileall -q -j 0 accounts config console enforcement integrations monitoring proxy telemetry
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	-@$(BIN)/python -m compileall -q -j 0 accounts config console enforcement integrations monitoring proxy telemetry tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 soak: setup ## The longer proofs: crashes and races at length
 	@$(BIN)/python -m pytest -m soak -n 0 $(ARGS)
