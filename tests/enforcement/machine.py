@@ -26,7 +26,6 @@ from integrations.key_services import create_key
 from integrations.limit_services import set_limit
 from integrations.models import GatewayKey
 from integrations.snapshot import LimitSnapshot
-from integrations.snapshot_store import load_tenant
 from tests.enforcement.ledgers import asking, settlement
 from tests.enforcement.model import Model
 from tests.enforcement.stage import RESERVATION_SECONDS, Lost, Stage, Worker, at_points, losing
@@ -75,6 +74,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.admitted: dict[UUID, tuple[Asking, Admission, int]] = {}
         self.ids: list[UUID] = []
         self.decisions = 0
+        self.skipped = False
+        """The last step was none, so there is nothing to look at."""
         name = f"machine-{next(stage.numbers)}"
         self.tenant: Tenant = create_tenant(name=name, slug=name)
         self.keys: list[GatewayKey] = [create_key(tenant=self.tenant, name=key)[0] for key in ("one", "two")]
@@ -269,6 +270,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_as_the_model_does(self) -> None:
+        if self.skipped:
+            self.skipped = False
+            return
         self.stage.steps += 1
         row = self.stage.watcher.execute(STANDING, {"tenant_id": self.tenant.pk}).fetchone()
         assert row is not None
@@ -324,7 +328,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _skip(self) -> None:
         """There is nothing that this could happen to. As a precondition it would depend on the time of day."""
-        self.stage.steps -= 1
+        self.skipped = True
 
     def _asking(self, chance: Random) -> Asking:
         nanos, tokens = chance.randint(0, 3_000), chance.randint(1, 300)
@@ -425,4 +429,4 @@ class LedgerMachine(RuleBasedStateMachine):
             now=datetime.now(UTC),
         )
         self.template = asking(self.tenant)
-        self.limits = load_tenant(self.tenant.pk).limits
+        self.limits = self.template.limits
