@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from django.conf import settings
@@ -69,12 +70,18 @@ KEPT_TABLES = {
 }  # fmt: skip
 
 
-def empty_tables(_: TransactionTestCase) -> None:
-    """Empty what a transactional test has filled; a truncation of all tables takes ten times as long."""
+@cache
+def look_for_rows() -> str:
+    """The query for the tables that hold anything; no test makes or drops one for good."""
     tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
     looks = [f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for name in sorted(tables)]  # noqa: S608 - our names
+    return " UNION ALL ".join(looks)
+
+
+def empty_tables(_: TransactionTestCase) -> None:
+    """Empty what a transactional test has filled; a truncation of all tables takes ten times as long."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(looks))
+        cursor.execute(look_for_rows())
         filled = [name for (name,) in cursor.fetchall()]
         if not filled:
             return
@@ -90,9 +97,14 @@ def empty_tables(_: TransactionTestCase) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Let pytest empty the tables of evidence between transactional tests; the guards on rows stay."""
+    """Let pytest empty the tables of evidence between transactional tests; the guards on rows stay.
+
+    What tests themselves write waits for no disk. Ledgers ask for that in each of their sessions.
+    """
     TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        for scope in (f"ALTER DATABASE {connection.settings_dict['NAME']} SET", "SET"):
+            cursor.execute(f"{scope} synchronous_commit = off")
         cursor.execute(r"SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE '%\_no\_truncate'")
         for table, trigger in cursor.fetchall():
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
