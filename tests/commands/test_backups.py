@@ -168,7 +168,7 @@ def test_a_backup_of_a_newer_version_is_refused(drill: Drill, empty: Database, t
 def test_what_is_no_backup_is_said_to_be_none(empty: Database, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("a shopping list")
     assert refused(restore(empty, tmp_path / "text")) == "backup_failed"
-    assert "No such file" in restore(empty, tmp_path / "absent").out
+    assert "There is no file" in restore(empty, tmp_path / "absent").out
 
 
 def test_a_password_is_in_no_argument() -> None:

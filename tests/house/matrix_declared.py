@@ -379,8 +379,8 @@ DECLARED: dict[str, dict[str, str]] = {
 }
 
 CARRIED = {
-    "GET HEAD PUT PATCH DELETE OPTIONS": "inference manage foreign 404; * 401",
     "POST": "inference manage 200; foreign 404; * 401",
+    "GET HEAD PUT PATCH DELETE OPTIONS": "inference manage 405; foreign 404; * 401",
 }
 NOTHING = {ALL: "inference manage foreign 404; * 401"}
 DATA_PLANE: dict[str, dict[str, str]] = {
@@ -389,13 +389,19 @@ DATA_PLANE: dict[str, dict[str, str]] = {
     "proxy/chat/completions": CARRIED,
     "proxy/messages": CARRIED,
     # Without the name of an integration a key has to lead to exactly one.
-    "v1/chat/completions": {**CARRIED, "POST": "inference 200; manage foreign 404; * 401"},
+    "v1/chat/completions": {
+        "POST": "inference 200; manage foreign 404; * 401",
+        "GET HEAD PUT PATCH DELETE OPTIONS": "inference 405; manage foreign 404; * 401",
+    },
     "v1/models": {
         "GET": "inference 200; manage foreign 404; * 401",
-        "HEAD POST PUT PATCH DELETE OPTIONS": "inference manage foreign 404; * 401",
+        "HEAD POST PUT PATCH DELETE OPTIONS": "inference 405; manage foreign 404; * 401",
     },
     # The sandbox is everybody's.
-    "sandbox": {**CARRIED, "POST": "inference manage foreign 200; * 401"},
+    "sandbox": {
+        "POST": "inference manage foreign 200; * 401",
+        "GET HEAD PUT PATCH DELETE OPTIONS": "inference manage foreign 404; * 401",
+    },
     "healthz": {ALL: "* 200"},
     "readyz": {ALL: "* 200"},
 }

@@ -39,7 +39,7 @@ def test_a_repeated_request_gets_the_first_answer_and_does_nothing() -> None:
 
 def test_without_a_key_a_repeated_request_is_another_one() -> None:
     asker = program("manage")
-    assert [asker.post("cus/integrations", BODY)[0] for _ in range(2)] == [201, 400]
+    assert [asker.post("cus/integrations", BODY)[0] for _ in range(2)] == [201, 409]
 
 
 def test_the_key_of_another_request_is_refused() -> None:
@@ -66,7 +66,7 @@ def test_after_a_day_a_key_is_new_again() -> None:
     asker = program("manage")
     create(asker)
     KeptAnswer.objects.update(created_at=timezone.now() - timedelta(hours=24))
-    assert create(asker).status_code == 400
+    assert create(asker).status_code == 409
     create(asker, key="another", name="prod-3")
     assert KeptAnswer.objects.count() == 1
 
