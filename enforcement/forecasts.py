@@ -19,7 +19,8 @@ PATIENCE_MS = 30_000
 
 PAST_CALLS = """
 SELECT usage.call_id, usage.key_id, usage.model, usage.created_at, usage.settled_at, {used},
-    {cost}, decision.demand -> 'tokens_in', decision.demand -> 'tokens_out', decision.demand -> 'cost_nanos'
+    {cost}, (decision.demand ->> 'tokens_in')::bigint, (decision.demand ->> 'tokens_out')::bigint,
+    (decision.demand ->> 'cost_nanos')::bigint
 FROM cus_llm_usage AS usage
 LEFT JOIN cus_enforcement_decisions AS decision USING (tenant_id, call_id)
 LEFT JOIN (

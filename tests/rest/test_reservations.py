@@ -189,3 +189,15 @@ def test_a_reservation_that_is_asked_for_again_under_its_name_holds_once() -> No
     assert (
         asker.send("POST", "enforcement/reservations", {**body, "model": "x"}, idempotency_key="one").status_code == 422
     )
+
+
+def test_a_replay_reads_the_bound_that_the_decision_of_a_call_was_made_on() -> None:
+    asker = program("inference", "read")
+    bounds = {"estimated_cost_nanos": 100, "estimated_tokens_in": 30, "estimated_tokens_out": 70}
+    made = reserved(asker, **bounds)
+    ended(asker, made, tokens_in=1, tokens_out=1, cost_nanos=1)
+    draft = {"scope": "tenant", "period": "day"}
+    for metric, bound in (("cost", 100), ("tokens", 100), ("tokens_in", 30), ("tokens_out", 70)):
+        for amount, refused in ((bound, 0), (bound - 1, 1)):
+            status, answer = asker.post("enforcement/replay", {"limit": draft | {"metric": metric, "amount": amount}})
+            assert (status, answer["calls"], answer["refused_calls"]) == (200, 1, refused), metric
