@@ -10,7 +10,7 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -309,6 +309,17 @@ def secret_from(options: Options, name: str) -> str | None:
 def words(text: str) -> list[str]:
     """`a,b` as a list, for argparse."""
     return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def words_of(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """`a,b` as a list of some of these words, for argparse."""
+
+    def read(text: str) -> list[str]:
+        if unknown := [word for word in words(text) if word not in choices]:
+            raise argparse.ArgumentTypeError(f"`{unknown[0]}` is not one of {', '.join(choices)}")
+        return words(text)
+
+    return read
 
 
 def moment(text: str) -> datetime:

@@ -14,6 +14,7 @@ from enforcement.models import EnforcementDecision
 from enforcement.receipts import decision_records, receipt
 from integrations.access import holder_of
 from integrations.cursors import SpanSerializer, asked, page_of, place_of
+from integrations.doors import ChoiceField
 from integrations.models import Scope
 from integrations.snapshot import KeySnapshot
 
@@ -21,8 +22,8 @@ from integrations.snapshot import KeySnapshot
 class DecisionQuery(SpanSerializer):
     """Which decisions are asked for."""
 
-    result = serializers.ChoiceField([result.value for result in Result], required=False)
-    reason = serializers.ChoiceField([code.value for code in Code], required=False)
+    result = ChoiceField([result.value for result in Result], required=False)
+    reason = ChoiceField([code.value for code in Code], required=False)
     integration_id = serializers.UUIDField(required=False)
     key_id = serializers.UUIDField(required=False)
     model = serializers.CharField(max_length=200, required=False)

@@ -50,6 +50,9 @@ class Demand(msgspec.Struct, frozen=True):
     free: bool = False
     """Nothing is metered, as in a list of models."""
     unbounded_by: str | None = None
+    provider: str = ""
+    model: str = ""
+    """What the price book was asked for."""
 
     @property
     def is_bounded(self) -> bool:

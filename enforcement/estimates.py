@@ -161,7 +161,8 @@ def _demand(
     bound = cost.nanos(demand.output_tokens or 0) if cost is not None else None
     version = price.version if price is not None else None
     if bound is None:
-        return demand, version
+        asked = {"provider": integration.provider_type, "model": estimate.model}
+        return msgspec.structs.replace(demand, **asked), version
     return msgspec.structs.replace(demand, cost_at=lambda output: bound), version
 
 

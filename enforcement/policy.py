@@ -68,7 +68,7 @@ def _unboundable(strict: Sequence[Standing], demand: Demand) -> Reason | None:
     if not demand.is_bounded and metrics & BOUNDED_METRICS:
         return reasons.unbounded(demand.unbounded_by or "the request")
     if "cost" in metrics and not demand.free and demand.cost_at is None:
-        return reasons.UNPRICED
+        return reasons.unpriced(demand.provider, demand.model)
     return None
 
 

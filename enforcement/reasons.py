@@ -10,6 +10,7 @@ from enforcement.standing import Standing
 from enforcement.wording import amount_in_words, limit_in_words
 
 HELD_RETRY_SECONDS = 1
+LONGEST_NAMED = 200
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -35,10 +36,15 @@ def unbounded(field: str) -> Reason:
     )
 
 
-UNPRICED = Reason(
-    Code.MODEL_UNPRICED,
-    "This model has no price in the price book, and a strict cost limit admits only calls of bounded cost.",
-)
+def unpriced(provider: str, model: str) -> Reason:
+    """The cost of the call cannot be known: the model, or a class of what it uses, has no price."""
+    model = model[:LONGEST_NAMED]
+    return Reason(
+        Code.MODEL_UNPRICED,
+        f"The price book does not price this call of the model `{model}` of the provider `{provider}`, and a strict "
+        "cost limit admits only calls of bounded cost. An operator can give the model a price (`price set`; see "
+        "`price list`), or whoever manages the limit another mode: `headroom` needs no price.",
+    )
 
 
 def refusing(code: Code, standing: Standing, asked: int, now: datetime) -> Reason:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from enforcement.estimates import Estimate
 from enforcement.reservations import Told
+from integrations.doors import ChoiceField
 from integrations.limits import LimitScope, Metric, Mode, Period
 from integrations.money import NANOS_PER_CENT
 from telemetry.usage import Usage
@@ -70,14 +71,14 @@ class SettlementSerializer(serializers.Serializer[Any]):
 class DraftSerializer(serializers.Serializer[Any]):
     """A limit that does not exist. The amount is in the metric's unit, cost in nano-USD."""
 
-    scope = serializers.ChoiceField(LimitScope.choices)
+    scope = ChoiceField(LimitScope.choices)
     integration_id = serializers.UUIDField(required=False)
     key_id = serializers.UUIDField(required=False)
     model = serializers.CharField(max_length=200, required=False, default="")
-    metric = serializers.ChoiceField(Metric.choices)
-    period = serializers.ChoiceField(Period.choices)
+    metric = ChoiceField(Metric.choices)
+    period = ChoiceField(Period.choices)
     amount = serializers.IntegerField(min_value=0, max_value=LARGEST)
-    mode = serializers.ChoiceField(Mode.choices, default=Mode.STRICT)
+    mode = ChoiceField(Mode.choices, default=Mode.STRICT)
 
 
 class BatchSerializer(serializers.Serializer[Any]):

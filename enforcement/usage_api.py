@@ -18,7 +18,7 @@ from enforcement.periods import window_start
 from enforcement.usage_reads import GROUPS, Span, daily, history, place_of_call, records_of_calls, summary
 from integrations.access import holder_of
 from integrations.cursors import Day, Instant, SpanSerializer, asked, page_of, place_of
-from integrations.doors import check_may_read_of
+from integrations.doors import ChoiceField, check_may_read_of
 from integrations.limits import Period
 from integrations.models import Scope
 
@@ -40,7 +40,7 @@ class MayRead(BasePermission):
 class HistoryQuery(SpanSerializer):
     """Which calls are asked for."""
 
-    policy_result = serializers.ChoiceField(["allowed", "warned", "blocked"], required=False)
+    policy_result = ChoiceField(["allowed", "warned", "blocked"], required=False)
     integration_id = serializers.UUIDField(required=False)
     key_id = serializers.UUIDField(required=False)
     model = serializers.CharField(max_length=200, required=False)
@@ -55,7 +55,7 @@ class SummaryQuery(serializers.Serializer[Any]):
     created_after = Instant(required=False)
     created_before = Instant(required=False)
     integration_id = serializers.UUIDField(required=False)
-    group_by = serializers.ChoiceField(list(GROUPS), required=False)
+    group_by = ChoiceField(list(GROUPS), required=False)
 
 
 class DailyQuery(serializers.Serializer[Any]):

@@ -11,14 +11,14 @@ from accounts.audit_records import record_for_tenant
 from accounts.models import AuditEvent
 from integrations.access import holder_of
 from integrations.cursors import PageSerializer, asked, page_of, place_of
-from integrations.doors import check_unrestricted
+from integrations.doors import ChoiceField, check_unrestricted
 from integrations.models import Scope
 
 
 class AuditQuery(PageSerializer):
     """Which events are asked for."""
 
-    action = serializers.ChoiceField([action.value for action in Action], required=False)
+    action = ChoiceField([action.value for action in Action], required=False)
     object_id = serializers.CharField(max_length=64, required=False)
     since = serializers.DateTimeField(required=False)
     until = serializers.DateTimeField(required=False)

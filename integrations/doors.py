@@ -1,7 +1,7 @@
 """What the doors of management share: who may enter, what is within reach, how lists and records are answered."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -57,18 +57,30 @@ class ManagementView(RepeatableView):
         return paging.get_paginated_response(records(page or []))
 
 
+class ChoiceField(serializers.ChoiceField):
+    """One of some words; whoever sends another one is told which they are."""
+
+    default_error_messages = {"invalid_choice": '"{input}" is not one of {choices}.'}
+
+    def fail(self, key: str, **values: Any) -> NoReturn:
+        super().fail(key, choices=", ".join(str(choice) for choice in self.choices), **values)
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses what it does not know: a misspelt limit must not be none."""
 
     def to_internal_value(self, data: Any) -> Any:
+        wrong: dict[str, Any] = {}
         if isinstance(data, Mapping):
-            unknown = [name for name in data if name not in self.fields]
-            if unknown:
-                raise ValidationError(
-                    {str(name)[:LONGEST_SHOWN]: [ErrorDetail("There is no such field.", "unknown_field")]
-                     for name in unknown}
-                )  # fmt: skip
-        return super().to_internal_value(data)
+            unknown = ErrorDetail("There is no such field.", "unknown_field")
+            wrong = {str(name)[:LONGEST_SHOWN]: [unknown] for name in data if name not in self.fields}
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            raise ValidationError(cast("dict[str, Any]", error.detail) | wrong) from None
+        if wrong:
+            raise ValidationError(wrong)
+        return value
 
 
 def given(kind: type[serializers.Serializer[Any]], request: Request, *, partial: bool = False) -> dict[str, Any]:

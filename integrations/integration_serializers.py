@@ -7,7 +7,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_plain
-from integrations.doors import StrictSerializer
+from integrations.doors import ChoiceField, StrictSerializer
 from integrations.limit_services import CLASSIC
 from integrations.models import HealthState, Integration, OnDisconnect, OutagePolicy, Status
 from integrations.money import NANOS_PER_CENT
@@ -75,8 +75,8 @@ class CallsSerializer(CredentialSerializer):
     config = Config(required=False)
     default_model = serializers.CharField(max_length=200, required=False, allow_blank=True)
     max_output_tokens = serializers.IntegerField(min_value=1, max_value=LARGEST_INTEGER, required=False)
-    on_disconnect = serializers.ChoiceField(OnDisconnect.choices, required=False)
-    outage_policy = serializers.ChoiceField(OutagePolicy.choices, required=False)
+    on_disconnect = ChoiceField(OnDisconnect.choices, required=False)
+    outage_policy = ChoiceField(OutagePolicy.choices, required=False)
     budget_limit_cents = serializers.IntegerField(
         min_value=0, max_value=LARGEST // NANOS_PER_CENT, required=False, allow_null=True,
         help_text="US cents per calendar month; 0: no limit.",
@@ -88,15 +88,15 @@ class CallsSerializer(CredentialSerializer):
 class NewIntegrationSerializer(CallsSerializer):
     """An integration that is to be."""
 
-    provider_type = serializers.ChoiceField([provider.value for provider in ProviderType])
+    provider_type = ChoiceField([provider.value for provider in ProviderType])
 
 
 class FilterSerializer(serializers.Serializer[Any]):
     """Which integrations to list."""
 
-    status = serializers.ChoiceField(Status.choices, required=False)
-    provider_type = serializers.ChoiceField([provider.value for provider in ProviderType], required=False)
-    health_state = serializers.ChoiceField(HealthState.choices, required=False)
+    status = ChoiceField(Status.choices, required=False)
+    provider_type = ChoiceField([provider.value for provider in ProviderType], required=False)
+    health_state = ChoiceField(HealthState.choices, required=False)
     name = serializers.CharField(max_length=64, required=False)
 
 

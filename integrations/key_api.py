@@ -17,7 +17,7 @@ from accounts.membership import lock_members
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
 from integrations.cursors import PAGED, asked
-from integrations.doors import ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
+from integrations.doors import ChoiceField, ManagementView, StrictSerializer, given, integrations_of, keys_of, shown
 from integrations.key_records import life_of
 from integrations.key_services import (
     KEY_FIELDS,
@@ -64,7 +64,7 @@ class KeySerializer(StrictSerializer):
 
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(Scope.choices), allow_empty=False, max_length=len(Scope), required=False
+        child=ChoiceField(Scope.choices), allow_empty=False, max_length=len(Scope), required=False
     )
     integration_ids = serializers.ListField(child=serializers.UUIDField(), max_length=MOST_NAMED, required=False)
     allowed_models = serializers.ListField(

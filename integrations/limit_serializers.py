@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from integrations.doors import StrictSerializer
+from integrations.doors import ChoiceField, StrictSerializer
 from integrations.integration_serializers import LARGEST
 from integrations.limits import LimitScope, Metric, Mode, Period
 
@@ -21,7 +21,7 @@ class ChangeSerializer(StrictSerializer):
     amount = serializers.IntegerField(
         min_value=0, max_value=LARGEST, required=False, error_messages=IN_UNITS, help_text=NOTHING
     )
-    mode = serializers.ChoiceField(Mode.choices, required=False)
+    mode = ChoiceField(Mode.choices, required=False)
     warn_percents = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=1000), max_length=MOST_WARNINGS, required=False
     )
@@ -32,12 +32,12 @@ class ChangeSerializer(StrictSerializer):
 class NewLimitSerializer(ChangeSerializer):
     """A limit that is to be, and whose calls it counts."""
 
-    scope = serializers.ChoiceField(LimitScope.choices)
+    scope = ChoiceField(LimitScope.choices)
     integration_id = serializers.UUIDField(required=False, allow_null=True)
     key_id = serializers.UUIDField(required=False, allow_null=True)
     model = serializers.CharField(max_length=200, required=False, allow_blank=True)
-    metric = serializers.ChoiceField(Metric.choices)
-    period = serializers.ChoiceField(Period.choices)
+    metric = ChoiceField(Metric.choices)
+    period = ChoiceField(Period.choices)
     amount = serializers.IntegerField(min_value=0, max_value=LARGEST, error_messages=IN_UNITS, help_text=NOTHING)
 
 
@@ -58,8 +58,8 @@ class LiftSerializer(StrictSerializer):
 class LimitFilterSerializer(serializers.Serializer[Any]):
     """Which limits to list."""
 
-    scope = serializers.ChoiceField(LimitScope.choices, required=False)
-    metric = serializers.ChoiceField(Metric.choices, required=False)
-    period = serializers.ChoiceField(Period.choices, required=False)
+    scope = ChoiceField(LimitScope.choices, required=False)
+    metric = ChoiceField(Metric.choices, required=False)
+    period = ChoiceField(Period.choices, required=False)
     integration_id = serializers.UUIDField(required=False)
     key_id = serializers.UUIDField(required=False)

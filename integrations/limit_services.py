@@ -42,6 +42,7 @@ def set_limit(
     warn_percents: Sequence[int] = (),
     raised_to: int | None = None,
     raise_until: datetime | None = None,
+    ends_raise: bool = False,
     effective_from: datetime | None = None,
     author: User | None = None,
     reason: str = "",
@@ -50,9 +51,10 @@ def set_limit(
     """Write the next version of the limit of these calls, metric and period, or its first. `amount=None` lifts it.
 
     It holds at once, or from `effective_from` on, until the next version that is scheduled for later; lifting drops
-    those. Usage stays with the limit: a changed amount or mode meets what was already spent. After a lifted limit
-    comes another one, with an id of its own, because nobody counted in between: its window opens with the period's
-    evidence. Raises `ValidationError`.
+    those. A raise that runs goes on until its end, unless the amount reaches it, another one is given, or
+    `ends_raise`: the amount is then what the limit falls back to. Usage stays with the limit: a changed amount or mode
+    meets what was already spent. After a lifted limit comes another one, with an id of its own, because nobody counted
+    in between: its window opens with the period's evidence. Raises `ValidationError`.
     """
     begins = effective_from or now
     if begins < now:
@@ -77,6 +79,8 @@ def set_limit(
         effective_from=begins,
     )
     previous = _place(limit, now)
+    if previous is not None and raised_to is None and not ends_raise:
+        _raise_on(limit, previous)
     # A lifted limit has no amount, which forms would take for a forgotten one.
     limit.full_clean(exclude=["amount"] if amount is None else None)
     limit.save()
@@ -89,6 +93,14 @@ def set_limit(
         reason=reason,
     )
     return limit
+
+
+def _raise_on(limit: Limit, previous: Limit) -> None:
+    """Let the raise of the version before go on, where it still is one."""
+    to, until = previous.raised_to, previous.raise_until
+    is_running = until is not None and previous.effective_from <= limit.effective_from < until
+    if is_running and to is not None and limit.amount is not None and to > limit.amount:
+        limit.raised_to, limit.raise_until = to, until
 
 
 def _action_of(limit: Limit, previous: Limit | None) -> Action:
@@ -144,15 +156,11 @@ def change_limit(
     actor: Actor = SYSTEM,
     **values: object,
 ) -> Limit:
-    """Write another version of `limit`: its values but for those given. Raises `ValidationError`."""
-    raise_until = limit.raise_until if limit.raise_until is not None and limit.raise_until > now else None
-    kept: dict[str, object] = {
-        "amount": limit.amount,
-        "mode": limit.mode,
-        "warn_percents": limit.warn_percents,
-        "raised_to": limit.raised_to if raise_until is not None else None,
-        "raise_until": raise_until,
-    }
+    """Write another version of `limit`: its values but for those given. Raises `ValidationError`.
+
+    A raise that runs goes on, as `set_limit` says.
+    """
+    kept: dict[str, object] = {"amount": limit.amount, "mode": limit.mode, "warn_percents": limit.warn_percents}
     return set_limit(
         tenant=limit.tenant,
         scope=limit.scope,
@@ -205,7 +213,11 @@ def revert_limit(
 ) -> Limit:
     """Write a new version with the values of an old one, `limit`. A raise that is over stays over."""
     reason = reason or f"Back to version {limit.version}."
-    return change_limit(limit=limit, now=now, author=author, reason=reason, actor=actor)
+    is_over = limit.raise_until is None or limit.raise_until <= now
+    return change_limit(
+        limit=limit, now=now, author=author, reason=reason, actor=actor, ends_raise=True,
+        raised_to=None if is_over else limit.raised_to, raise_until=None if is_over else limit.raise_until,
+    )  # fmt: skip
 
 
 @transaction.atomic

@@ -15,7 +15,7 @@ from accounts.querysets import MembershipQuerySet
 from accounts.services import HasAnAccount, add_new_member, change_role, remove_member
 from integrations.access import actor_of, holder_of
 from integrations.cursors import PageSerializer, asked, page_of, place_of
-from integrations.doors import ManagementView, StrictSerializer, check_unrestricted, given, shown
+from integrations.doors import ChoiceField, ManagementView, StrictSerializer, check_unrestricted, given, shown
 from integrations.invitation_api import invited
 from integrations.versions import check_match, etag_of
 
@@ -26,7 +26,7 @@ KEYS = ("frozen_keys", "running_keys")
 class RoleSerializer(StrictSerializer):
     """What a member may do."""
 
-    role = serializers.ChoiceField(Role.choices)
+    role = ChoiceField(Role.choices)
 
 
 class NewMemberSerializer(RoleSerializer):
@@ -38,7 +38,7 @@ class NewMemberSerializer(RoleSerializer):
 class MemberQuery(PageSerializer):
     """Which members are asked for."""
 
-    role = serializers.ChoiceField(Role.choices, required=False)
+    role = ChoiceField(Role.choices, required=False)
     email = serializers.CharField(max_length=254, required=False)
 
 

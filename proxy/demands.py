@@ -41,6 +41,8 @@ def demand_of(
         cost_at=partial(_cost_at, cost, request.choices) if cost is not None and is_priced else None,
         output_within=partial(_output_within, cost, request.choices) if cost is not None else None,
         unbounded_by=request.unbounded[0] if request.unbounded else "max_tokens" if output is None else None,
+        provider=integration.provider_type,
+        model=request.model,
     )
 
 

@@ -180,7 +180,7 @@ def test_a_key_has_the_scopes_integrations_models_and_end_it_was_given() -> None
 
 
 def test_an_unknown_scope_or_integration_makes_no_key() -> None:
-    with pytest.raises(CommandFailed, match="'everything' is not a valid choice"):
+    with pytest.raises(CommandFailed, match="`everything` is not one of inference, read, ingest, manage"):
         make_key("--scopes", "everything")
     with pytest.raises(CommandFailed, match="no integration `none`"):
         make_key("--integrations", "none")
@@ -255,6 +255,25 @@ def test_a_rotated_key_keeps_its_name_and_has_another_text() -> None:
 def test_a_key_is_named_by_its_public_id_with_or_without_prefix() -> None:
     public_id = make_key()["public_id"]
     assert ask("key", "show", "--tenant", "acme", "--key", f"cush_{public_id}")["public_id"] == public_id
+
+
+def test_a_key_is_named_by_its_name_where_no_other_one_has_it() -> None:
+    first = make_key()
+    words = ("--tenant", "acme", "--key", first["name"])
+    assert ask("key", "show", *words)["public_id"] == first["public_id"]
+    second = ask("key", "create", "--tenant", "acme", "--name", first["name"])
+    with pytest.raises(CommandFailed, match="several keys") as refused:
+        ask("key", "revoke", *words, "--yes")
+    assert refused.value.code == "ambiguous"
+    assert all(f"{one['public_id']} (active)" in str(refused.value) for one in (first, second))
+    by_id = ask("key", "show", "--tenant", "acme", "--key", second["public_id"])
+    assert (by_id["public_id"], by_id["revoked_at"]) == (second["public_id"], None)
+
+
+def test_a_name_of_no_key_is_repeated_in_the_refusal() -> None:
+    make_key()
+    with pytest.raises(CommandFailed, match="no gateway key `billing_bot`"):
+        ask("key", "show", "--tenant", "acme", "--key", "billing_bot")
 
 
 def test_a_whole_key_as_an_argument_is_refused_and_not_repeated() -> None:

@@ -172,6 +172,18 @@ def test_a_limit_of_one_key_for_one_model_names_both() -> None:
         put("--key", key, scope="key_model")
 
 
+def test_another_amount_during_a_raise_is_what_it_falls_back_to_and_ends_the_raise_it_reaches() -> None:
+    limit_id = put()["limit_id"]
+    until = ("--until", "7d", "--reason", "launch")
+    ask("limit", "raise", "--tenant", "acme", "--limit", limit_id, "--to", "9", *until)
+    lower = put(amount="4")
+    assert (lower["limit_id"], lower["amount"], lower["raised_to"]) == (limit_id, "4", "9")
+    later = put("--effective-from", "8d", amount="3")
+    assert (later["amount"], later["raised_to"]) == ("3", None)
+    reaching = put(amount="9")
+    assert (reaching["amount"], reaching["raised_to"], reaching["raise_until"]) == ("9", None, None)
+
+
 def test_a_raise_adds_to_the_amount_until_its_end() -> None:
     limit_id = put(amount="5")["limit_id"]
     until = ("--until", "30d", "--reason", "launch")

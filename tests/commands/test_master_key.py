@@ -119,6 +119,13 @@ def test_two_rotations_at_once_are_refused_with_4(both: None) -> None:
 
 
 @pytest.mark.django_db
+def test_a_rotation_without_a_new_key_is_no_success() -> None:
+    with pytest.raises(CommandFailed, match=r"no other master key is set.*docs/security\.md") as refused:
+        ask("master_key", "rotate")
+    assert (refused.value.returncode, refused.value.code) == (1, "no_new_key")
+
+
+@pytest.mark.django_db
 def test_the_status_says_which_key_may_retire(both: None) -> None:
     seal_many(acme(), 3, OLD)
     for retires, counts in ((False, (0, 3)), (True, (3, 0))):

@@ -260,6 +260,9 @@ def test_a_model_without_a_price_is_refused_under_a_strict_budget(customer: Cust
     answer = ask(customer, request(wire, model="no-such-model"), wire=wire)
     assert (answer.status, answer.error["code"]) == (400, "model_unpriced")
     assert answer.decision == "hard_blocked;model_unpriced"
+    provider = "anthropic" if wire == ANTHROPIC else "openai"
+    for way_out in (f"`no-such-model` of the provider `{provider}`", "`price set`", "`price list`", "`headroom`"):
+        assert way_out in answer.error["message"]
     assert customer.usage() == []
     assert ask(customer, wire=wire).status == 200
 

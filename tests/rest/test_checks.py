@@ -72,6 +72,7 @@ def test_a_model_is_priced_by_the_book_and_an_unknown_one_is_refused_under_a_bud
     limit(asker, 10**9)
     answer = checked(asker, model="nobody-knows-me", estimated_tokens_in=5, estimated_tokens_out=5)
     assert (answer["result"], answer["code"]) == ("hard_blocked", "model_unpriced")
+    assert "`nobody-knows-me` of the provider `sandbox`" in answer["reasons"][0]["message"]
     assert checked(asker, model="nobody-knows-me", estimated_cost_nanos=5)["result"] == "allowed"
 
 

@@ -79,6 +79,24 @@ def test_a_raise_ends_by_the_clock() -> None:
         assert asker.post(f"limits/{made['id']}/raise", body)[0] == 400
 
 
+def test_another_amount_during_a_raise_is_what_it_falls_back_to_and_ends_the_raise_it_reaches() -> None:
+    asker = program("manage")
+    made = create(asker, amount=5)
+    asker.post(f"limits/{made['id']}/raise", {"to": 9, "until": in_days(1), "reason": "launch"})
+    status, lower = put(asker, made, amount=4)
+    assert (status, lower["amount"], lower["raised_to"], amounts(asker)) == (200, 4, 9, [9])
+    status, reaching = put(asker, made, amount=9)
+    assert (status, reaching["raised_to"], reaching["raise_until"], amounts(asker)) == (200, None, None, [9])
+
+
+def test_what_is_wrong_and_what_is_unknown_are_told_in_one_answer() -> None:
+    status, answer = program("manage").post("limits", NEW | {"ammount": 5, "mode": "maybe", "amount": -1})
+    told = {one["field"]: (one["code"], one["detail"]) for one in answer["errors"]}
+    assert (status, set(told)) == (400, {"ammount", "mode", "amount"})
+    assert told["mode"] == ("invalid_choice", '"maybe" is not one of strict, headroom, soft, shadow.')
+    assert told["ammount"][0] == "unknown_field"
+
+
 def test_a_lifted_limit_is_over_and_its_history_stays() -> None:
     asker = program("manage")
     made = create(asker)

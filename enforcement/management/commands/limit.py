@@ -67,7 +67,7 @@ class Command(VerbCommand):
         FOR_TENANT,
         argument("--scope", required=True, choices=LimitScope.values, help="Whose calls are counted."),
         argument("--integration", metavar="NAME", help="With scope `integration`."),
-        argument("--key", metavar="PUBLIC_ID", help="With the scopes `key` and `key_model`."),
+        argument("--key", metavar="KEY", help="With the scopes `key` and `key_model`: public id or name."),
         argument("--model", default="", help="With scope `key_model`: as callers name it, or a beginning and `*`."),
         argument("--metric", required=True, choices=Metric.values),
         argument("--period", choices=Period.values, help="Usually minute for requests, else month."),

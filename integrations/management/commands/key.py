@@ -18,6 +18,7 @@ from accounts.commands import (
     tenant_named,
     verb,
     words,
+    words_of,
 )
 from accounts.printing import Record
 from integrations.key_records import life_of
@@ -25,7 +26,9 @@ from integrations.key_services import create_key, freeze_key, revoke_key, rotate
 from integrations.lookups import EXPECTED, SAYINGS, integration_of, key_of
 from integrations.models import GatewayKey, Scope
 
-KEY = argument("--key", required=True, metavar="PUBLIC_ID", help="As `key list` shows it; not the key itself.")
+KEY = argument(
+    "--key", required=True, metavar="KEY", help="Its public id, or its name if no other key has it; not the key itself."
+)
 EXPIRES = argument("--expires", type=moment, metavar="WHEN", help="2027-03-01, an ISO time, or 90d.")
 NETWORKS = "Addresses and CIDRs from which it is taken"
 MOST_GRACE_DAYS = 90
@@ -50,7 +53,7 @@ class Command(VerbCommand):
         argument("--name", required=True),
         argument(
             "--scopes",
-            type=words,
+            type=words_of(Scope.values),
             default=[Scope.INFERENCE.value],
             metavar="A,B",
             help=f"Of {', '.join(Scope.values)}; inference if not given.",
@@ -95,7 +98,7 @@ class Command(VerbCommand):
         FOR_TENANT,
         KEY,
         argument("--name"),
-        argument("--scopes", type=words, metavar="A,B", help=f"Of {', '.join(Scope.values)}."),
+        argument("--scopes", type=words_of(Scope.values), metavar="A,B", help=f"Of {', '.join(Scope.values)}."),
         argument("--integrations", type=words, metavar="A,B", help="Empty: all."),
         argument("--models", type=words, metavar="A,B", help="Empty: every model."),
         argument("--networks", type=words, metavar="A,B", help=f"{NETWORKS}. Empty: from everywhere."),

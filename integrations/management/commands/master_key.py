@@ -45,6 +45,13 @@ class Command(VerbCommand):
     )
     def rotate(self, options: Options) -> Record:
         ring = key_ring()
+        if len(ring.keys) == 1 and not rotation.waiting(ring):
+            raise CommandFailed(
+                f"Nothing was to be done: every stored key is wrapped by {ring.current.id}, and no other master key is "
+                "set. Set the new one as CUSTOMHOUSE_MASTER_KEY and this one as CUSTOMHOUSE_MASTER_KEY_PREVIOUS first: "
+                "see `The master key` in docs/security.md.",
+                code="no_new_key",
+            )
         with alone(rotation.LOCK, otherwise="The master key is being rotated already.") as session:
             ignorant = rotation.ignorant_workers(session, ring)
             if ignorant and not options.force and not options.dry_run:

@@ -13,7 +13,8 @@ from typing import Any, TextIO, cast
 from accounts.commands import CommandFailed, Options, VerbCommand, argument, earlier, tenant_named, verb
 from accounts.models import Tenant
 from accounts.printing import Record, as_json, cell
-from integrations.models import GatewayKey, Integration
+from integrations.lookups import key_of
+from integrations.models import Integration
 from integrations.money import plain_dollars
 from telemetry.models import UsageRecord
 from telemetry.querysets import UsageQuerySet
@@ -48,7 +49,7 @@ WHEN = (
 )
 WHICH = (
     argument("--integration", metavar="NAME", help="Calls of this integration."),
-    argument("--key", metavar="PUBLIC_ID", help="Calls with this gateway key."),
+    argument("--key", metavar="KEY", help="Calls with this gateway key, by its public id or name."),
     argument("--model", metavar="NAME", help="Calls of this model, as the caller named it."),
     argument("--errors", action="store_true", help="Calls that ended in an error."),
 )
@@ -140,10 +141,7 @@ def wanted(options: Options, tenant: Tenant) -> UsageQuerySet:
             raise CommandFailed(f"There is no integration `{options.integration}`.", code="not_found")
         rows = rows.filter(integration_id__in=[one.pk for one in named])
     if options.key:
-        key = GatewayKey.objects.for_tenant(tenant.pk).filter(public_id=options.key).first()
-        if key is None:
-            raise CommandFailed(f"There is no key `{options.key}`.", code="not_found")
-        rows = rows.filter(key_id=key.pk)
+        rows = rows.filter(key_id=key_of(tenant, options.key).pk)
     if options.model:
         rows = rows.filter(model=options.model)
     return rows.filter(error_code__isnull=False) if options.errors else rows
