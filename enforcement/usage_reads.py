@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Q, Sum
-from django.db.models.functions import TruncDate
+from django.db import connection
+from django.db.models import Q, Sum
 
 from enforcement.models import EnforcementDecision
+from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
 from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.usage_reports import GROUPS as REPORTED_BY
 from telemetry.usage_reports import report
 
 BLOCKED = "blocked"
@@ -23,6 +24,22 @@ NOTHING = {
     "calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_nanos": 0, "calls_of_unknown_tokens": 0,
     "calls_of_unknown_cost": 0, "errors": 0, "mean_latency_ms": None,
 }  # fmt: skip
+
+REFUSED = """
+SELECT {named}count(*)::bigint AS refused
+FROM cus_enforcement_decisions AS decision
+LEFT JOIN cus_integrations AS integration ON integration.id = decision.integration_id
+LEFT JOIN cus_gateway_keys AS key ON key.id = decision.key_id
+WHERE decision.tenant_id = %(tenant_id)s AND decision.result IN ('hard_blocked', 'blocked', 'throttled')
+    AND decision.evaluated_at >= %(since)s AND decision.evaluated_at < %(until)s
+    AND (%(integration_id)s::uuid IS NULL OR decision.integration_id = %(integration_id)s::uuid)
+{grouped}
+"""
+# A refused call is known by the same names, but for what only a call that went ahead has.
+REFUSED_BY = {
+    name: column.replace("usage.created_at", "decision.evaluated_at").replace("usage.", "decision.")
+    for name, column in REPORTED_BY.items()
+} | {"agent": "NULL", "quality": "NULL", "result": f"'{BLOCKED}'"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +95,20 @@ def history(
 def summary(*, tenant_id: UUID, timezone: str, span: Span, by: str | None) -> dict[str, Any]:
     """Sums over all calls of the span, and for each value of `by` (of `GROUPS`). Cost is in nano-USD, and in cents."""
     return {
-        "total": _summed(tenant_id, timezone, span, ())[0],
-        "groups": _summed(tenant_id, timezone, span, (GROUPS[by],)) if by is not None else [],
+        "total": sums_of(tenant_id, timezone, span, ())[0],
+        "groups": sums_of(tenant_id, timezone, span, (GROUPS[by],)) if by is not None else [],
     }
 
 
 def daily(*, tenant_id: UUID, timezone: str, span: Span) -> list[dict[str, Any]]:
     """The same sums for each day of the tenant and each integration that was called then, in order."""
-    rows = _summed(tenant_id, timezone, span, ("day", "integration_id"))
+    rows = sums_of(tenant_id, timezone, span, ("day", "integration_id"))
     return [{"date": row.pop("day"), **row} for row in rows]
 
 
-def _summed(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> list[dict[str, Any]]:
+def sums_of(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> list[dict[str, Any]]:
+    """Sums over the calls of the span for each value of `by` (of the groups of a report), in order; refused calls are
+    counted beside (`blocked_count`), and used nothing. Cost is in nano-USD."""
     sums = report(
         tenant_id=tenant_id, timezone=timezone, since=span.since, until=span.until, by=by,
         integration_id=span.integration_id,
@@ -104,16 +123,12 @@ def _summed(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> li
 
 def _blocked(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> dict[tuple[Any, ...], int]:
     """How many calls were refused, by the same places."""
-    rows = EnforcementDecision.objects.for_tenant(tenant_id).refused().decided_between(span.since, span.until)
-    if span.integration_id is not None:
-        rows = rows.filter(integration_id=span.integration_id)
-    if not by:
-        return {(): rows.count()}
-    counted = rows.annotate(day=TruncDate("evaluated_at", tzinfo=ZoneInfo(timezone))).values(*by).order_by()
-    return {
-        tuple(str(row[name]) if name == "day" else row[name] for name in by): row["refused"]
-        for row in counted.annotate(refused=Count("pk"))
-    }
+    named = "".join(f'{REFUSED_BY[name]} AS "{name}", ' for name in by)
+    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}" if by else ""
+    values = {"tenant_id": tenant_id, "timezone": timezone, "since": span.since, "until": span.until}
+    with connection.cursor() as cursor:
+        cursor.execute(REFUSED.format(named=named, grouped=grouped), values | {"integration_id": span.integration_id})
+        return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
 
 def _sums(row: dict[str, Any] | None, blocked: int) -> dict[str, Any]:
@@ -157,6 +172,41 @@ def _carried(usage: UsageRecord, adjustment: int) -> dict[str, Any]:
         "ttft_ms": usage.ttft_ms,
         "created_at": usage.created_at,
     }
+
+
+def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, Any]]:
+    """Refused calls of one tenant in the fields of `telemetry.usage_reports.records_of`. Two queries."""
+    if not decisions:
+        return []
+    tenant_id = decisions[0].tenant_id
+    integrations, keys = (
+        dict(table.objects.filter(tenant_id=tenant_id, pk__in=ids).values_list("pk", "name"))
+        for table, ids in (
+            (Integration, {one.integration_id for one in decisions}),
+            (GatewayKey, {one.key_id for one in decisions}),
+        )
+    )
+    unused = (
+        "agent", "session", "response_model", "tokens_in", "tokens_out", "cost_nanos", "cost_status", "quality",
+        "status_code", "latency_ms", "ttft_ms", "upstream_request_id",
+    )  # fmt: skip
+    return [
+        {
+            **dict.fromkeys(unused),
+            "created_at": one.evaluated_at,
+            "call_id": one.call_id,
+            "integration": integrations.get(one.integration_id),
+            "key": keys.get(one.key_id),
+            "provider": one.provider,
+            "endpoint": one.endpoint,
+            "model": one.model,
+            "stream": one.stream,
+            "adjustment_nanos": 0,
+            "result": BLOCKED,
+            "error_code": one.code,
+        }
+        for one in decisions
+    ]
 
 
 def _refused(decision: EnforcementDecision) -> dict[str, Any]:

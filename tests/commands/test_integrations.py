@@ -1,7 +1,9 @@
 """`integration` and `key`."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
 from django.core.management import call_command
@@ -51,6 +53,18 @@ def test_a_provider_key_is_shown_by_its_last_characters_only() -> None:
     assert made["credential"] == "…e94b"
     assert SECRET not in shown
     assert "sk-proj" not in shown
+
+
+def test_a_key_that_nobody_tried_is_told_of() -> None:
+    acme()
+    for kind, is_told in (("openai", True), ("sandbox", False)):
+        words = ("--tenant", "acme", "--name", kind, "--type", kind)
+        notes, before, sys.stdin = StringIO(), sys.stdin, StringIO(SECRET)
+        try:
+            call_command("integration", "create", *words, *(["--key-stdin"] if is_told else []), stderr=notes)
+        finally:
+            sys.stdin = before
+        assert ("check_health --tenant acme --integration openai" in notes.getvalue()) is is_told
 
 
 def test_an_integration_without_a_key_waits_for_one() -> None:

@@ -25,6 +25,8 @@ from telemetry.usage_reports import GROUPS
 from tests.commands.asking import PROJECT, ask, database_url
 from tests.console.evidence import carried
 from tests.people import acme, globex, sandbox_of
+from tests.rest.evidence import refused
+from tests.rest.programs import program
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -97,6 +99,40 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...]) -> None:
     acme()
     with pytest.raises(CommandFailed):
         report("--tenant=acme", *words)
+
+
+def test_refused_calls_are_counted_beside() -> None:
+    asker = program()
+    carried(asker.tenant, at=NOON, model="a", key_id=asker.key.pk)
+    for model in ("a", "b", "b"):
+        refused(asker, at=NOON, model=model)
+    found = report(*MARCH)
+    assert [(one["model"], one["calls"], one["blocked_count"]) for one in found] == [("a", 1, 1), ("b", 0, 2)]
+    for group in GROUPS:
+        rows = report(*MARCH, f"--group-by={group}")
+        assert (sum(one["calls"] for one in rows), sum(one["blocked_count"] for one in rows)) == (1, 3), group
+
+
+def test_refused_calls_are_among_the_newest() -> None:
+    asker = program()
+    carried(asker.tenant, at=NOON, model="let-through")
+    refused(asker, at=NOON.replace(minute=1), model="too-much")
+    refused(program(tenant=globex()), at=NOON, model="foreign")
+    lines = said("tail", "--tenant=acme").splitlines()
+    assert [line.split("  ")[3] for line in lines] == ["let-through", "too-much"]
+    assert "blocked" in lines[1] and "budget_exceeded" in lines[1]
+    assert "too-much" in said("tail", "--tenant=acme", "--lines=1")
+
+
+def test_the_receipt_of_a_call_is_what_rest_shows() -> None:
+    asker = program("read")
+    call_id = refused(asker, at=NOON)
+    shown = ask("usage", "receipt", call_id, "--tenant", "acme")
+    assert (shown["code"], shown["usage"]) == ("budget_exceeded", None)
+    assert shown == asker.get(f"decisions/{call_id}")[1]
+    globex()
+    with pytest.raises(CommandFailed, match="no decision over a call"):
+        ask("usage", "receipt", call_id, "--tenant", "globex")
 
 
 def said(*words: object) -> str:

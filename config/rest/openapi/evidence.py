@@ -223,7 +223,7 @@ OPERATIONS: Operations = {
         tag=DECISIONS, query=DecisionQuery, answers=page_of(DecisionRecord),
     ),
     (DecisionView, "get"): Operation(
-        id="getDecision", summary="Show the receipt of a call; without the scope read one of the key's own",
+        id="getDecision", summary="Show the receipt of a call; without the scope read (manage is none) the key's own",
         tag=DECISIONS, answers=ReceiptRecord,
     ),
     (UsageHistoryView, "get"): Operation(

@@ -110,6 +110,11 @@ class Command(VerbCommand):
         self._warn_of(integration)
         if not integration.credentials.exists():
             self.note("It has no key yet: give one with `integration set-key`, then `integration enable`.")
+        elif integration.provider_type != ProviderType.SANDBOX:
+            self.note(
+                f"It carries calls, but its key was not tried yet: `check_health --tenant {tenant.slug} --integration "
+                f"{integration.name}` asks the provider (`try_credential` asks before a key is kept)."
+            )
         return record_of(integration)
 
     @verb("list", "List a customer's integrations.", FOR_TENANT)

@@ -1,4 +1,4 @@
-"""What calls used and cost: report, export, tail."""
+"""What calls used and cost: report, export, tail; and what was decided over one: receipt."""
 
 import argparse
 import csv
@@ -9,16 +9,21 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO, cast
+from uuid import UUID
 
 from accounts.commands import CommandFailed, Options, VerbCommand, argument, earlier, tenant_named, verb
 from accounts.models import Tenant
 from accounts.printing import Record, as_json, cell
+from enforcement.models import EnforcementDecision
+from enforcement.querysets import DecisionQuerySet
+from enforcement.receipts import receipt
+from enforcement.usage_reads import Span, refused_calls, sums_of
 from integrations.lookups import key_of
 from integrations.models import Integration
 from integrations.money import plain_dollars
 from telemetry.models import UsageRecord
 from telemetry.querysets import UsageQuerySet
-from telemetry.usage_reports import GROUPS, in_pages, records_of, report
+from telemetry.usage_reports import GROUPS, in_pages, records_of
 
 USUAL_DAYS = 30
 POLL_SECONDS = 1.0
@@ -42,6 +47,14 @@ def lines(text: str) -> int:
     return int(text)
 
 
+def identity(text: str) -> UUID:
+    """The id of a call, for argparse."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is not the id of a call") from None
+
+
 TENANT = argument("--tenant", required=True, metavar="SLUG", help="Whose calls.")
 WHEN = (
     argument("--since", type=earlier, metavar="WHEN", help="2027-03-01, an ISO time, or 7d; 30 days ago if not given."),
@@ -51,16 +64,20 @@ WHICH = (
     argument("--integration", metavar="NAME", help="Calls of this integration."),
     argument("--key", metavar="KEY", help="Calls with this gateway key, by its public id or name."),
     argument("--model", metavar="NAME", help="Calls of this model, as the caller named it."),
-    argument("--errors", action="store_true", help="Calls that ended in an error."),
+    argument(
+        "--errors",
+        action="store_true",
+        help="Calls that ended in an error; refused ones among them, where those are shown.",
+    ),
 )
 
 
 class Command(VerbCommand):
-    help = "What calls used and cost: report, export, tail."
+    help = "What calls used and cost: report, export, tail; and what was decided over one: receipt."
 
     @verb(
         "report",
-        "Sum up calls, tokens and cost.",
+        "Sum up calls, tokens and cost; refused calls are counted beside.",
         TENANT,
         *WHEN,
         argument(
@@ -70,8 +87,8 @@ class Command(VerbCommand):
     def report(self, options: Options) -> list[Record]:
         tenant = tenant_named(options.tenant)
         since, until = period(options)
-        sums = report(tenant_id=tenant.pk, timezone=tenant.timezone, since=since, until=until, by=options.group_by)
-        return [one | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
+        sums = sums_of(tenant.pk, tenant.timezone, Span(since, until), options.group_by)
+        return [without_cents(one) | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
 
     @verb(
         "export",
@@ -94,31 +111,49 @@ class Command(VerbCommand):
             self.note(f"{count} calls.")
 
     @verb(
+        "receipt",
+        "Show what was decided over a call, on which numbers, and how it ended.",
+        TENANT,
+        argument(
+            "call_id", type=identity, metavar="CALL_ID", help="As x-customhouse-call-id says it, or `usage tail`."
+        ),
+    )
+    def receipt(self, options: Options) -> Record:
+        found = receipt(tenant_id=tenant_named(options.tenant).pk, call_id=options.call_id)
+        if found is None:
+            raise CommandFailed(f"There is no decision over a call `{options.call_id}`.", code="not_found")
+        return found
+
+    @verb(
         "tail",
-        "Show the newest calls, and with --follow those to come.",
+        "Show the newest calls, refused ones among them, and with --follow those to come.",
         TENANT,
         *WHICH,
         argument("-n", "--lines", type=lines, default=20, metavar="N", help="How many to begin with; 20 if not given."),
         argument("-f", "--follow", action="store_true", help="Go on until Ctrl-C."),
     )
     def tail(self, options: Options) -> None:
-        rows, begun = wanted(options, tenant_named(options.tenant)), datetime.now(UTC)
-        newest = list(rows.newest_first()[: options.lines])[::-1]
+        tenant, begun = tenant_named(options.tenant), datetime.now(UTC)
+        rows, refused = wanted(options, tenant), refused_ones(options, tenant)
+        newest = records_of(list(rows.newest_first()[: options.lines]))
+        newest += refused_calls(list(refused.newest_first()[: options.lines]))
+        newest = in_time(newest)[max(0, len(newest) - options.lines) :]
         with suppress(BrokenPipeError):
             self._tell(newest, options)
-            seen = {row.pk: row.settled_at for row in newest}
+            # Calls are told when they have ended, whenever they began.
+            seen, latest = {record["call_id"]: begun for record in newest}, begun
             while options.follow:
                 time.sleep(POLL_SECONDS)
-                latest = max([begun, *seen.values()])
-                # Calls are told when they have ended, whenever they began.
-                coming = rows.settled_since(latest - LATE).order_by("settled_at", "pk")
-                fresh = [row for row in coming if row.pk not in seen and row.settled_at >= begun - LATE]
-                self._tell(fresh, options)
-                seen |= {row.pk: row.settled_at for row in fresh}
-                seen = {pk: at for pk, at in seen.items() if at >= latest - 2 * LATE}
+                ended = [row for row in rows.settled_since(latest - LATE) if row.call_id not in seen]
+                blocked = [row for row in refused.decided_between(latest - LATE, None) if row.call_id not in seen]
+                self._tell(in_time(records_of(ended) + refused_calls(blocked)), options)
+                seen |= {row.call_id: row.settled_at for row in ended}
+                seen |= {row.call_id: row.evaluated_at for row in blocked}
+                latest = max([latest, *seen.values()])
+                seen = {call_id: at for call_id, at in seen.items() if at >= latest - 2 * LATE}
 
-    def _tell(self, rows: list[UsageRecord], options: Options) -> None:
-        for record in records_of(rows):
+    def _tell(self, records: list[dict[str, Any]], options: Options) -> None:
+        for record in records:
             self.stdout.write(as_json(record) if options.json else line_of(record))
         self.stdout.flush()
 
@@ -134,17 +169,38 @@ def period(options: Options) -> tuple[datetime, datetime]:
 
 def wanted(options: Options, tenant: Tenant) -> UsageQuerySet:
     """The calls that the options name. Raises `CommandFailed`."""
-    rows = UsageRecord.objects.for_tenant(tenant.pk)
+    rows = UsageRecord.objects.for_tenant(tenant.pk).filter(**chosen(options, tenant))
+    return rows.filter(error_code__isnull=False) if options.errors else rows
+
+
+def refused_ones(options: Options, tenant: Tenant) -> DecisionQuerySet:
+    """The refused calls that the options name; each ended in an error. Raises `CommandFailed`."""
+    return EnforcementDecision.objects.for_tenant(tenant.pk).refused().filter(**chosen(options, tenant))
+
+
+def chosen(options: Options, tenant: Tenant) -> dict[str, Any]:
+    """What the options name, as conditions on calls. Raises `CommandFailed`."""
+    conditions: dict[str, Any] = {}
     if options.integration:
         named = Integration.objects.for_tenant(tenant.pk).filter(name=options.integration)
         if not named:
             raise CommandFailed(f"There is no integration `{options.integration}`.", code="not_found")
-        rows = rows.filter(integration_id__in=[one.pk for one in named])
+        conditions["integration_id__in"] = [one.pk for one in named]
     if options.key:
-        rows = rows.filter(key_id=key_of(tenant, options.key).pk)
+        conditions["key_id"] = key_of(tenant, options.key).pk
     if options.model:
-        rows = rows.filter(model=options.model)
-    return rows.filter(error_code__isnull=False) if options.errors else rows
+        conditions["model"] = options.model
+    return conditions
+
+
+def in_time(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The oldest first."""
+    return sorted(records, key=lambda record: (record["created_at"], record["call_id"]))
+
+
+def without_cents(sums: dict[str, Any]) -> dict[str, Any]:
+    """Sums as people read them, who get dollars."""
+    return {name: value for name, value in sums.items() if name != "cost_cents"}
 
 
 def dollars(nanos: int | None) -> str | None:
