@@ -224,5 +224,9 @@ LOGGING = {
     "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["out"], "level": ENVIRONMENT.log_level},
     # Django mails server errors to administrators by default; here everything goes to the one stream.
-    "loggers": {"django": {"handlers": [], "level": ENVIRONMENT.log_level, "propagate": True}},
+    "filters": {"wrong_host": {"()": "config.logs.WrongHost"}},
+    "loggers": {
+        "django": {"handlers": [], "level": ENVIRONMENT.log_level, "propagate": True},
+        "django.security.DisallowedHost": {"filters": ["wrong_host"], "propagate": True},
+    },
 }

@@ -115,7 +115,9 @@ def problem(request: HttpRequest, status: int, code: str, detail: str) -> HttpRe
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler of 400."""
     if is_rest(request):
-        return problem(request, 400, "bad_request", "The request cannot be read.")
+        is_lost = isinstance(exception, django.core.exceptions.DisallowedHost)
+        detail = "This server does not answer to this host name." if is_lost else "The request cannot be read."
+        return problem(request, 400, "bad_request", detail)
     return defaults.bad_request(request, exception)
 
 

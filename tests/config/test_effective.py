@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 
 from config import environment as module
 from config.effective import Value, effective
 from config.environment import Environment, environment
+from tests.commands.asking import ask
 from tests.config.test_environment import alone as alone
 
 SECRET = "a-secret-that-stays-one"
@@ -24,6 +26,14 @@ def test_every_variable_is_shown_with_its_default(monkeypatch: pytest.MonkeyPatc
     assert {value.origin for value in values.values()} == {"default"}
     assert values["CUSTOMHOUSE_PORT"].value == 8000
     assert values["DATABASE_URL"].value is None
+
+
+def test_the_command_shows_where_the_embedded_database_is(settings: LazySettings) -> None:
+    for is_embedded in (True, False):
+        settings.EMBEDDED_POSTGRES = is_embedded
+        url = next(one for one in ask("config") if one["variable"] == "DATABASE_URL")
+        assert (url["origin"] == "embedded server") is is_embedded
+        assert str(url["value"]).startswith("postgresql:///customhouse?host=/") or not is_embedded
 
 
 def test_the_origin_is_the_environment_a_file_or_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 
 from config.rest import errors
@@ -108,6 +109,17 @@ def test_what_nobody_expected_is_a_problem_without_its_cause(monkeypatch: pytest
     asker.client.raise_request_exception = False
     answer = asker.send("GET", "decisions/00000000-0000-0000-0000-000000000000")
     assert (problem_of(answer)["code"], b"inner workings" in answer.content) == ("internal_error", False)
+
+
+def test_a_wrong_host_name_is_told_with_the_variable_and_without_a_traceback(
+    caplog: pytest.LogCaptureFixture, settings: LazySettings
+) -> None:
+    settings.ALLOWED_HOSTS = ["localhost"]
+    answer = program().send("POST", "limits", {}, host="elsewhere.example")
+    assert (answer.status_code, "host name" in problem_of(answer)["detail"]) == (400, True)
+    (told,) = [record for record in caplog.records if record.name == "django.security.DisallowedHost"]
+    assert "'elsewhere.example'" in told.getMessage() and "CUSTOMHOUSE_ALLOWED_HOSTS" in told.getMessage()
+    assert (told.exc_info, "add" in told.getMessage()) == (None, False)
 
 
 def test_pages_for_people_keep_their_own_errors() -> None:
