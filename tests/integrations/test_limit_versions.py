@@ -99,10 +99,12 @@ def test_a_raise_holds_until_its_end_and_is_a_version() -> None:
     assert amount_at(NOW + HOUR, NOW + DAY - HOUR, NOW + DAY, read_at=NOW + HOUR) == [500, 500, 100]
 
 
-def test_a_raise_ends_with_the_version_that_has_it() -> None:
+def test_a_raise_goes_on_over_a_version_that_begins_meanwhile_unless_that_reaches_it() -> None:
     raise_limit(limit=budget(100), to=500, until=NOW + 3 * DAY, reason="launch", now=NOW)
     budget(200, effective_from=NOW + DAY)
-    assert amount_at(NOW, NOW + DAY, NOW + 3 * DAY) == [500, 200, 200]
+    budget(500, effective_from=NOW + 2 * DAY)
+    assert amount_at(NOW, NOW + DAY, NOW + 2 * DAY, NOW + 3 * DAY) == [500, 500, 500, 500]
+    assert [one.raised_to for one in Limit.objects.order_by("version")] == [None, 500, 500, None]
 
 
 def test_a_change_of_another_value_keeps_a_raise_that_runs_and_drops_one_that_is_over() -> None:
