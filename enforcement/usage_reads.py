@@ -125,9 +125,12 @@ def _blocked(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> d
     """How many calls were refused, by the same places."""
     named = "".join(f'{REFUSED_BY[name]} AS "{name}", ' for name in by)
     grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}" if by else ""
-    values = {"tenant_id": tenant_id, "timezone": timezone, "since": span.since, "until": span.until}
+    values: dict[str, Any] = {
+        "tenant_id": tenant_id, "timezone": timezone, "since": span.since, "until": span.until,
+        "integration_id": span.integration_id,
+    }  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute(REFUSED.format(named=named, grouped=grouped), values | {"integration_id": span.integration_id})
+        cursor.execute(REFUSED.format(named=named, grouped=grouped), values)
         return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
 
@@ -180,7 +183,7 @@ def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, An
         return []
     tenant_id = decisions[0].tenant_id
     integrations, keys = (
-        dict(table.objects.filter(tenant_id=tenant_id, pk__in=ids).values_list("pk", "name"))
+        dict[UUID | None, str](table.objects.filter(tenant_id=tenant_id, pk__in=ids).values_list("pk", "name"))
         for table, ids in (
             (Integration, {one.integration_id for one in decisions}),
             (GatewayKey, {one.key_id for one in decisions}),
