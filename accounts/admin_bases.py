@@ -5,10 +5,14 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
-from django.db import connection
+from django.db import DataError, connection, transaction
 from django.db.models import BigAutoField, Max, Model, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
 from accounts.actors import Actor
@@ -34,6 +38,17 @@ def operator_of(request: HttpRequest) -> Actor:
     return Actor.operator(user_id=user.pk, email=user.email, address=request.META.get("REMOTE_ADDR", ""))
 
 
+class AnsweredList(ChangeList):
+    """A list whose filters the store may refuse: an address can ask for what no row can have."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        try:
+            with transaction.atomic():
+                super().get_results(request)
+        except DataError as error:
+            raise IncorrectLookupParameters from error
+
+
 class HouseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for type checkers only
     """Deletes nothing, because evidence refers to it, and does not count whole tables."""
 
@@ -44,6 +59,17 @@ class HouseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for typ
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return AnsweredList
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.model._meta.pk.to_python(chosen)
+            except ValidationError:
+                raise BadRequest("What was chosen is no row.") from None
+        return super().response_action(request, queryset, *args)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         # The stock action asks for no reason; where rows may be deleted, it is one by one or by an action that does.
@@ -101,7 +127,9 @@ class WordsFilter(admin.SimpleListFilter):
         return [(word, word) for word in self.words]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
+        # An address can say anything.
+        is_known = self.value() is not None and self.value() in list(self.words)
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if is_known else queryset
 
 
 class FewPages(Paginator):  # type: ignore[type-arg]  # generic for type checkers only

@@ -32,6 +32,7 @@ class Action(StrEnum):
     PERSON_SIGN_IN_FAILED = "person.sign_in_failed"
     PERSON_SESSIONS_ENDED = "person.sessions_ended"
     PERSON_IDENTITY_LINKED = "person.identity_linked"
+    PERSON_ERASED = "person.erased"
     GROUP_CREATED = "group.created"
     GROUP_CHANGED = "group.changed"
     GROUP_DELETED = "group.deleted"

@@ -23,6 +23,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
 from accounts.actors import Actor
+from accounts.instants import instant_of
 from accounts.models import Tenant
 from accounts.printing import Shown, as_json, as_table, as_text
 
@@ -345,12 +346,9 @@ def _instant(text: str) -> datetime:
     try:
         if len(text) == len("2027-03-01"):
             return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-        parsed = datetime.fromisoformat(text)
+        return instant_of(text)
     except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"`{text}` is neither a day, nor a time with its zone, nor like 90d")
-    return parsed
+        raise argparse.ArgumentTypeError(f"`{text}` is neither a day, nor a time with its zone, nor like 90d") from None
 
 
 def _first_line(error: BaseException) -> str:

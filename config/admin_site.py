@@ -6,6 +6,7 @@ from typing import Any, cast
 from allauth.account.decorators import secure_admin_login
 from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.core.exceptions import BadRequest
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -37,6 +38,9 @@ class OperatorSite(AdminSite):
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         @wraps(view)
         def asked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            # No text of the store has such a character, so there is nothing to look for.
+            if any("\0" in value for values in request.GET.lists() for value in values[1]):
+                raise BadRequest("An address holds a NUL character.")
             answer: HttpResponse = (step_up(view) if _is_grave(request) else view)(request, *args, **kwargs)
             return answer
 

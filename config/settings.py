@@ -179,6 +179,12 @@ ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
 # Passwords have limits of their own (`accounts.guesses`), so `login_failed` counts codes only, of who has the password.
 ACCOUNT_RATE_LIMITS = {"login_failed": "5/5m/key", "confirm_email": "1/3m/key"}
 MFA_ADAPTER = "console.sign_in.factors.FactorAdapter"
+MFA_FORMS = {
+    "authenticate_webauthn": "console.sign_in.passkeys.AuthenticateForm",
+    "login_webauthn": "console.sign_in.passkeys.LoginForm",
+    "reauthenticate_webauthn": "console.sign_in.passkeys.ReauthenticateForm",
+    "add_webauthn": "console.sign_in.passkeys.AddForm",
+}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Customhouse"

@@ -1,4 +1,6 @@
-"""REST: may a call go ahead, how limits stand, what a limit would do. Nothing here holds or writes anything."""
+"""REST: may a call go ahead, how limits stand, what a limit would do. Nothing here holds or writes anything,
+but the answer of a POST that its client wants to repeat.
+"""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -28,6 +30,7 @@ from enforcement.serializers import (
 from enforcement.standing import Standing
 from integrations.access import holder_of
 from integrations.cursors import asked
+from integrations.doors import RepeatableView
 from integrations.models import Scope
 from integrations.snapshot import LimitSnapshot, TenantSnapshot
 from integrations.snapshot_store import load_tenant
@@ -36,8 +39,10 @@ from telemetry.services import current_book
 MOST_SHARES = 100
 
 
-class CheckView(APIView):
+class CheckView(RepeatableView):
     """`POST /api/v1/enforcement/check`: the decision over one estimated call of this key."""
+
+    repeats_for = None
 
     def post(self, request: Request) -> Response:
         given = EstimateSerializer(data=request.data)
@@ -45,8 +50,10 @@ class CheckView(APIView):
         return Response(_answers(request, [given.validated_data])[0])
 
 
-class BatchView(APIView):
+class BatchView(RepeatableView):
     """`POST /api/v1/enforcement/batch`: up to 100 checks, answered in order, each as if it were the only call."""
+
+    repeats_for = None
 
     def post(self, request: Request) -> Response:
         given = BatchSerializer(data=request.data)
@@ -78,8 +85,10 @@ class StatusView(APIView):
         )
 
 
-class SimulateView(APIView):
+class SimulateView(RepeatableView):
     """`POST /api/v1/enforcement/simulate`: a call as things stand, and with a limit that does not exist yet."""
+
+    repeats_for = None
 
     def post(self, request: Request) -> Response:
         holder, now = holder_of(request), timezone.now()
@@ -101,8 +110,10 @@ class SimulateView(APIView):
         )
 
 
-class ReplayView(APIView):
+class ReplayView(RepeatableView):
     """`POST /api/v1/enforcement/replay`: what a limit would have refused of the last days. Needs the scope `read`."""
+
+    repeats_for = Scope.READ
 
     def post(self, request: Request) -> Response:
         holder, now = holder_of(request), timezone.now()

@@ -17,7 +17,6 @@ from django.views.decorators.debug import sensitive_post_parameters
 from accounts.actors import Actor
 from accounts.admin_actions import Order, confirmed
 from accounts.admin_bases import HouseAdmin, RecordedAdmin, operator_of
-from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.invitation_services import revoke_invitations_of_key
 from accounts.membership import lock_members
@@ -29,7 +28,7 @@ from integrations.limit_services import CLASSIC, raise_limit, set_classic_limit,
 from integrations.limits import Limit, Metric
 from integrations.models import Credential, GatewayKey, Integration, Scope, Status
 from integrations.money import NANOS_PER_DOLLAR
-from integrations.portraits import GATEWAY_KEY, INTEGRATION
+from integrations.portraits import GATEWAY_KEY
 
 
 class CredentialInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for type checkers only
@@ -151,23 +150,10 @@ def _change_integration(entered: Integration, key: str | None, actor: Actor) -> 
     stored = Integration.objects.get(pk=entered.pk)
     if key or stored.base_url != entered.base_url:
         services.move_integration(integration=stored, base_url=entered.base_url, credential=key, actor=actor)
-    before, config = INTEGRATION.of(stored), stored.config
-    entered.save(
-        update_fields=[
-            "name",
-            "default_model",
-            "max_output_tokens",
-            "on_disconnect",
-            "outage_policy",
-            "config",
-            "updated_at",
-        ]
-    )
-    touch_config(entered.tenant_id)
-    after = INTEGRATION.of(entered)
-    # Of the free JSON only the names are shown, but that it changed is told.
-    if before != after or config != entered.config:
-        record(actor=actor, action=Action.INTEGRATION_CHANGED, before=before, after=after)
+    fields = services.CALL_FIELDS + services.OWN_FIELDS
+    services.update_integration(
+        integration=stored, actor=actor, **{field: getattr(entered, field) for field in fields}
+    )  # fmt: skip
 
 
 PREFIX = "cush_"

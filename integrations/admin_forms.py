@@ -10,6 +10,7 @@ from django.core.validators import RegexValidator
 from django.utils import timezone
 
 from accounts.admin_actions import ReasonForm
+from accounts.form_fields import JsonField
 from accounts.models import Tenant
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_reference
 from integrations.limit_services import CLASSIC, classic_limits
@@ -32,6 +33,7 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
         help_text="The provider's key, or an env://, file:// or vault:// reference to it. It is never shown again. "
         "Leave it empty to keep the present one; another origin of the base URL needs it again.",
     )
+    config = JsonField(required=False, initial=dict)
     budget_limit_cents = forms.IntegerField(
         required=False, min_value=0, max_value=10**11, help_text="US cents per month; 0 or empty: unlimited."
     )
@@ -64,6 +66,11 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for
     def classic_values(self) -> dict[str, int]:
         """The plain limits that were changed; 0 lifts."""
         return {name: self.cleaned_data.get(name) or 0 for name in CLASSIC if name in self.changed_data}
+
+    def clean_config(self) -> Any:
+        """Nothing is an empty object."""
+        config = self.cleaned_data["config"]
+        return {} if config is None else config
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}

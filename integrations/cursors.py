@@ -11,6 +11,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.response import Response
 
+from accounts.instants import instant_of
+
 Row = TypeVar("Row")
 Id = TypeVar("Id", int, UUID)
 
@@ -97,10 +99,10 @@ def place_of(cursor: str, kind: type[Id]) -> tuple[datetime, Id]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         at_text, id_text = text.split(" ")
-        at, row_id = datetime.fromisoformat(at_text), kind(id_text)
+        at, row_id = instant_of(at_text), kind(id_text)
     except (binascii.Error, UnicodeError, ValueError):
         raise _no_cursor() from None
-    if at.tzinfo is None or (isinstance(row_id, int) and not 0 <= row_id <= LARGEST_ID):
+    if isinstance(row_id, int) and not 0 <= row_id <= LARGEST_ID:
         raise _no_cursor()
     return at, row_id
 

@@ -36,8 +36,8 @@ class MayManage(BasePermission):
 class RepeatableView(APIView):
     """A door whose POSTs may carry an `Idempotency-Key`."""
 
-    repeats_for: Scope
-    """The scope without which nobody is told what was answered before."""
+    repeats_for: Scope | None
+    """The scope without which nobody is told what was answered before; none where every key may ask."""
 
 
 class ManagementView(RepeatableView):

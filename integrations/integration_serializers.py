@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from accounts.json_values import why_unstorable
 from integrations.custody import REFERENCE_SCHEMES, BadReference, check_plain
 from integrations.doors import ChoiceField, StrictSerializer
 from integrations.limit_services import CLASSIC
@@ -23,14 +24,9 @@ class Config(serializers.DictField):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         told: dict[str, Any] = super().to_internal_value(data)
-        text = json.dumps(told, ensure_ascii=False)
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError:
-            raise serializers.ValidationError("Half a surrogate pair is no text.") from None
-        if "\\u0000" in text:
-            raise serializers.ValidationError("A NUL character cannot be stored.")
-        if size > LARGEST_CONFIG:
+        if why := why_unstorable(told):
+            raise serializers.ValidationError(why)
+        if len(json.dumps(told, ensure_ascii=False).encode()) > LARGEST_CONFIG:
             raise serializers.ValidationError(f"At most {LARGEST_CONFIG} bytes of JSON.")
         return told
 

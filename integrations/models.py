@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from accounts.addresses import network_of
 from accounts.ids import uuid7
+from accounts.json_values import why_unstorable
 from accounts.models import Tenant, User
 from integrations.identity_providers import IdentityProvider as IdentityProvider
 from integrations.kept_answers import KeptAnswer as KeptAnswer
@@ -113,6 +114,8 @@ class Integration(models.Model):
         return origin_of(self.base_url)
 
     def clean(self) -> None:
+        if why := why_unstorable(self.config) if isinstance(self.config, dict) else "It has to be a JSON object.":
+            raise ValidationError({"config": why})
         if self.provider_type == ProviderType.SANDBOX:
             self.base_url = SANDBOX_ORIGIN
         elif self.base_url == SANDBOX_ORIGIN:

@@ -150,14 +150,18 @@ def update_integration(*, integration: Integration, actor: Actor = SYSTEM, **fie
 
     Raises `ValidationError` for bad values.
     """
-    before = _seen(integration)
+    stored = _stored(integration)
+    before = INTEGRATION.of(stored)
     for name, value in fields.items():
         assert name in CALL_FIELDS + OWN_FIELDS, name
         setattr(integration, name, value)
     integration.full_clean()
     integration.save(update_fields=[*fields, "updated_at"])
     touch_config(integration.tenant_id)
-    _record(integration, before, Action.INTEGRATION_CHANGED, actor)
+    after = INTEGRATION.of(integration)
+    # Of the free JSON only the names are shown, but that it changed is told.
+    if before != after or stored.config != integration.config:
+        record(actor=actor, action=Action.INTEGRATION_CHANGED, before=before, after=after)
     return integration
 
 
@@ -228,9 +232,14 @@ def _set_status(integration: Integration, status: Status, actor: Actor, reason: 
     return integration
 
 
-def _seen(integration: Integration) -> Likeness:
+def _stored(integration: Integration) -> Integration:
     """The integration as it is stored, which stays so until this transaction changes it."""
-    return INTEGRATION.of(Integration.objects.select_for_update(no_key=True).get(pk=integration.pk))
+    return Integration.objects.select_for_update(no_key=True).get(pk=integration.pk)
+
+
+def _seen(integration: Integration) -> Likeness:
+    """What is written down of the integration as it is stored."""
+    return INTEGRATION.of(_stored(integration))
 
 
 def _record(integration: Integration, before: Likeness, action: Action, actor: Actor, reason: str = "") -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import django.core.exceptions
 import django.db
 import psycopg
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework.exceptions import (
@@ -44,6 +45,9 @@ AWAY = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+EXPECTED_OUTSIDE = (*AWAY, RequestDataTooBig)
+"""What can come upon a request before any view has it."""
+RETRY_SECONDS = "1"
 LONGEST_DETAIL = 500
 NO_KEY = "No gateway key was given: send it as `Authorization: Bearer <gateway key>`."
 SEND_JSON = "Send the body with `Content-Type: application/json`."
@@ -58,6 +62,14 @@ class StoreAway(APIException):
     status_code = 503
     default_detail = "The ledger cannot be reached now. Retry shortly."
     default_code = "evidence_unavailable"
+
+
+class TooLarge(APIException):
+    """The body has more bytes than any request needs."""
+
+    status_code = 413
+    default_detail = "The body is too large."
+    default_code = "request_too_large"
 
 
 class MailAway(APIException):
@@ -98,7 +110,7 @@ def told(error: Exception, context: dict[str, Any]) -> Response | None:
     if answer is None:
         return None
     if isinstance(known, StoreAway):
-        answer["Retry-After"] = "1"
+        answer["Retry-After"] = RETRY_SECONDS
     answer.data = _problem_of(answer.status_code, answer.data, request_id_of(context["request"]))
     if isinstance(known, NameTaken):
         answer.data["errors"] = [{"field": "name", "code": known.default_code, "detail": str(known.detail)}]
@@ -110,6 +122,16 @@ def problem(request: HttpRequest, status: int, code: str, detail: str) -> HttpRe
     """The same for what is refused outside of any view."""
     document = _document(status, code, detail, request_id_of(request))
     return HttpResponse(json.dumps(document), status=status, content_type=PROBLEM)
+
+
+def refusal(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The same for one of `EXPECTED_OUTSIDE`."""
+    known = _known(error)
+    assert isinstance(known, APIException), "what is expected is known"
+    answer = problem(request, known.status_code, str(known.default_code), str(known.detail))
+    if isinstance(known, StoreAway):
+        answer["Retry-After"] = RETRY_SECONDS
+    return answer
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -139,6 +161,8 @@ def _known(error: Exception) -> Exception:
     """The error in the words of REST, where it is one of the domain's."""
     if isinstance(error, AWAY):
         return StoreAway()
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge()
     if isinstance(error, AddressUnproven):
         return Conflict(error.message, "address_unproven")
     if isinstance(error, NotAuthenticated):

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
-from config.rest.errors import problem
+from config.rest.errors import EXPECTED_OUTSIDE, RETRY_SECONDS, problem, refusal
 from integrations.access import KeyHolder, holder_kept
 from integrations.answers import Answer, AnswerIsLost, Repeatable, claim, keep, kept
 from integrations.doors import RepeatableView
@@ -20,6 +20,10 @@ KEY = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 SHAPE = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("Content-Type", "ETag", "Location", "Cache-Control")
+
+
+class BadName(Exception):
+    """The name of a request is none."""
 
 
 class IdempotentPosts:
@@ -43,24 +47,42 @@ class IdempotentPosts:
         door: Any = getattr(view, "cls", object)
         if key is None or request.method != "POST" or not issubclass(door, RepeatableView):
             return None
-        holder = _holder(request, door.repeats_for)
-        if holder is None:
+        try:
+            asked = _asked(request, key, door.repeats_for)
             # The view says what is wrong with whoever asks.
-            return None
-        if not SHAPE.fullmatch(key):
+            return _once(asked, view, request, arguments, named) if asked is not None else None
+        except BadName:
             return problem(
                 request, 400, "idempotency_key_invalid", f"{KEY} has 1 to 255 visible ASCII characters."
             )  # fmt: skip
-        asked = Repeatable(holder.key.tenant_id, holder.key.id, key, _digest(request))
-        with transaction.atomic():
-            if not claim(asked):
-                answer = problem(
-                    request, 409, "idempotency_key_in_use", "The first request with this key is still running."
-                )
-                answer["Retry-After"] = "1"
-                return answer
-            before = _before(request, asked)
-            return before if before is not None else _run(asked, view, request, arguments, named)
+        except EXPECTED_OUTSIDE as error:
+            return refusal(request, error)
+
+
+def _asked(request: HttpRequest, key: str, scope: Scope | None) -> Repeatable | None:
+    """The request under its name; `None` where whoever asks may not. Raises `BadName`."""
+    holder = _holder(request, scope)
+    if holder is None:
+        return None
+    if not SHAPE.fullmatch(key):
+        raise BadName
+    # Where no scope is needed to ask, what is answered may still depend on those that there are.
+    scopes = sorted(holder.key.scopes) if scope is None else []
+    return Repeatable(holder.key.tenant_id, holder.key.id, key, _digest(request, scopes))
+
+
+def _once(
+    asked: Repeatable, view: Callable[..., Any], request: HttpRequest, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> HttpResponse:
+    with transaction.atomic():
+        if not claim(asked):
+            answer = problem(
+                request, 409, "idempotency_key_in_use", "The first request with this key is still running."
+            )
+            answer["Retry-After"] = RETRY_SECONDS
+            return answer
+        before = _before(request, asked)
+        return before if before is not None else _run(asked, view, request, arguments, named)
 
 
 def _before(request: HttpRequest, asked: Repeatable) -> HttpResponse | None:
@@ -93,15 +115,16 @@ def _run(
     return answer
 
 
-def _holder(request: HttpRequest, scope: Scope) -> KeyHolder | None:
+def _holder(request: HttpRequest, scope: Scope | None) -> KeyHolder | None:
     try:
         holder = holder_kept(request)
     except (AuthenticationFailed, PermissionDenied):
         return None
-    return holder if holder is not None and scope in holder.key.scopes else None
+    return holder if holder is not None and (scope is None or scope in holder.key.scopes) else None
 
 
-def _digest(request: HttpRequest) -> bytes:
-    """What the request asks for, and of what."""
-    target = f"{request.method} {request.get_full_path()}\n".encode("utf-8", "surrogateescape")
+def _digest(request: HttpRequest, scopes: list[str]) -> bytes:
+    """What the request asks for, and of what. Raises `RequestDataTooBig`."""
+    words = " ".join([str(request.method), request.get_full_path(), *scopes])
+    target = f"{words}\n".encode("utf-8", "surrogateescape")
     return hashlib.sha256(target + request.body).digest()

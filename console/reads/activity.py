@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from accounts.instants import instant_of
 from enforcement.models import EnforcementDecision
 from telemetry.models import UsageRecord
 
@@ -45,10 +46,9 @@ class Place:
         """The place that `str` wrote; `None` for anything else."""
         at, _, call_id = text.partition("~")
         try:
-            place = cls(datetime.fromisoformat(at), UUID(call_id))
+            return cls(instant_of(at), UUID(call_id))
         except ValueError:
             return None
-        return place if place.at.tzinfo is not None else None
 
 
 @dataclass(frozen=True, slots=True)

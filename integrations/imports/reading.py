@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from accounts.instants import instant_of
 from integrations.imports.wanted import BadFile
 
 
@@ -50,13 +51,14 @@ class Node:
     def moment(self, name: str) -> datetime | None:
         """A time with its zone, written as text or as YAML's own."""
         value = self.values.get(name)
+        if value is None:
+            return None
         try:
-            read = datetime.fromisoformat(value) if isinstance(value, str) else value
+            return instant_of(value.isoformat() if isinstance(value, datetime) else str(value))
         except ValueError:
-            read = None
-        if value is not None and not (isinstance(read, datetime) and read.tzinfo is not None):
-            raise BadFile(f"`{name}` of {self.where} should be a time with its zone, like 2027-03-01T00:00:00Z.")
-        return read if isinstance(read, datetime) else None
+            raise BadFile(
+                f"`{name}` of {self.where} should be a time with its zone, like 2027-03-01T00:00:00Z."
+            ) from None
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         value = self._value(name, list, "a list of texts")

@@ -11,9 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, Membership, Tenant
 from enforcement.models import EnforcementDecision, HealthTransition, Reservation, Window, Worker
-from integrations.models import Limit
+from integrations.models import Integration, Limit
 from telemetry.models import Price, PriceVersion, UsageAdjustment, UsageRecord
 from tests import people
 from tests.admin.world import populate
@@ -36,6 +36,7 @@ EVIDENCE: list[Kind] = [
 ]
 READ_ONLY: list[Kind] = [*EVIDENCE, Limit]
 MOST_QUERIES = 25
+INLINE = {f"credentials-{name}_FORMS": "0" for name in ("TOTAL", "INITIAL", "MIN_NUM", "MAX_NUM")}
 
 
 @pytest.fixture
@@ -155,3 +156,30 @@ def test_the_index_opens_and_members_are_not_let_in(client: Client) -> None:
     assert client.get("/admin/").status_code == 200
     client.force_login(people.alice())
     assert client.get("/admin/").status_code == 302
+
+
+@pytest.mark.parametrize("kind", [AuditEvent, Membership, UsageRecord], ids=lambda kind: kind._meta.label)
+def test_a_list_is_asked_for_what_no_row_can_have(kind: Kind, client: Client) -> None:
+    page = url(kind, "changelist")
+    for name in ("q", "action", "role__exact", "actor_kind__exact", "created_at__gte", "provider"):
+        assert client.get(page, {name: "\0"}).status_code == 400, name
+    for name in ("action", "provider", "created_at__gte"):
+        assert client.get(page, {name: "9999-12-31 23:59:59-23:00"}).status_code in (200, 302), name
+    assert client.get("/admin/autocomplete/", {"term": "\0"}).status_code == 400
+
+
+def test_an_action_upon_no_row_is_refused(client: Client) -> None:
+    for kind, chosen in ((Tenant, "\0"), (Group, "abc")):
+        answer = client.post(url(kind, "changelist"), {"action": "remove", "_selected_action": chosen})
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "config", ["5", "[]", '{"a": 1e999}', '{"a": NaN}', '{"a": "\\u0000"}', "[" * 100_000, "1" * 5000]
+)
+def test_what_no_integration_can_keep_is_an_error_of_its_field(config: str, client: Client) -> None:
+    page = url(Integration, "change", people.sandbox_of(people.acme()).pk)
+    form = client.get(page).context["adminform"].form
+    sent = {name: form[name].value() if form[name].value() is not None else "" for name in form.fields}
+    answer = client.post(page, {**sent, "config": config, **INLINE})
+    assert "config" in answer.context["adminform"].form.errors

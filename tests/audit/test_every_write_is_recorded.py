@@ -16,7 +16,7 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db import connection
 
-from accounts import invitation_services, services
+from accounts import erasure, invitation_services, services
 from accounts import people as people_services
 from accounts.actors import SYSTEM, Actor
 from accounts.models import AuditEvent, Invitation, Membership, Role, Tenant, User
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.django_db
 
 Service = Callable[..., Any]
 MODULES = [
-    services, invitation_services, people_services, single_sign_on, integration_services, key_services, limit_services,
-    price_services, health_services,
+    services, invitation_services, people_services, erasure, single_sign_on, integration_services, key_services,
+    limit_services, price_services, health_services,
 ]  # fmt: skip
 NOW = datetime.now(UTC)
 SOON = NOW + timedelta(days=1)
@@ -48,7 +48,10 @@ SECRET = "sk-proj-canary-7a7b7c7d7e7f"
 DORA = Actor.operator(user_id=77, email="dora@example.com", address="203.0.113.7")
 
 # Of these nothing is seen in what is written down of a person.
-ACTS = {"person.password_changed", "person.password_link_made", "person.factors_reset", "person.address_verified"}
+ACTS = {
+    "person.password_changed", "person.password_link_made", "person.factors_reset", "person.address_verified",
+    "person.erased",
+}  # fmt: skip
 PROVIDER: dict[str, Any] = {"issuer": "https://id.acme.example", "client_id": "us", "secret": SECRET}
 
 # What writes and is nobody's change, each with the reason.
@@ -163,6 +166,7 @@ ARRANGED: dict[str, Callable[[], dict[str, Any]]] = {
     "revoke_invitations_of_key": lambda: {"tenant_id": acme().pk, "key_id": sent_by_key(), "now": NOW},
     "accept_invitation": lambda: {"invitation": invitation(), "now": NOW, "user": eve()},
     "password_link": lambda: {"user": bob()},
+    "erase_person": lambda: {"user": bob()},
     "reset_factors": lambda: {"user": guarded()},
     "clean_up_unproven": lambda: {"user": unproven()},
     "set_identity_provider": lambda: {"tenant": acme(), **PROVIDER},

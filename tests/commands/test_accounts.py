@@ -3,15 +3,21 @@
 from urllib.parse import urlsplit
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.test import Client
+from django.utils import timezone
 
 from accounts.calendars import Calendar
 from accounts.commands import CommandFailed
-from accounts.models import Membership, Tenant, User
-from accounts.services import create_person
+from accounts.invitation_services import invite
+from accounts.models import AuditEvent, Invitation, Membership, Role, Tenant, User
+from accounts.services import add_member, create_person
+from integrations.key_services import create_key
+from integrations.models import GatewayKey
 from tests.commands.asking import ask
-from tests.people import PASSWORD, acme, alice, bob, globex
+from tests.people import PASSWORD, acme, alice, bob, globex, operator
 
 pytestmark = pytest.mark.django_db
 
@@ -190,3 +196,42 @@ def test_a_role_is_changed_and_the_last_owner_stays() -> None:
         with pytest.raises(CommandFailed, match="keeps an owner") as failed:
             ask("member", words[0], "--tenant", "acme", "--email", alice().email, *words[1:])
         assert failed.value.code == "last_owner"
+
+
+def test_a_person_is_forgotten_and_what_they_did_is_not() -> None:
+    bob_at_two = bob()
+    add_member(tenant=globex(), email=bob_at_two.email, role=Role.ADMIN)
+    Authenticator.objects.create(user=bob_at_two, type=Authenticator.Type.TOTP, data={"secret": "sealed"})
+    key, _ = create_key(tenant=globex(), name="bot", scopes=["manage"], created_by=bob_at_two)
+    browser = Client()
+    assert browser.post("/accounts/login/", {"login": bob_at_two.email, "password": PASSWORD}).status_code == 302
+    invite(tenant=acme(), email=f"x{bob_at_two.email}", role=Role.VIEWER, now=timezone.now())
+    events = AuditEvent.objects.filter(object_label=bob_at_two.email).count()
+    told = AuditEvent.objects.order_by("-pk")[0].pk
+
+    assert ask("member", "erase", bob_at_two.email, "--dry-run")["tenants"] == ["acme", "globex"]
+    with pytest.raises(CommandFailed, match="cannot be undone"):
+        ask("member", "erase", bob_at_two.email)
+    assert ask("member", "erase", bob_at_two.email, "--yes", "--reason", "they asked")["frozen_keys"] == 1
+
+    stored = User.objects.get(pk=bob_at_two.pk)
+    assert (stored.email, stored.name, stored.is_active) == (f"person-{stored.pk}@erased.invalid", "", False)
+    assert not Membership.objects.filter(user=stored).exists() and not Authenticator.objects.exists()
+    assert not EmailAddress.objects.filter(email=bob_at_two.email).exists()
+    assert browser.get("/").status_code == 302 and not UserSession.objects.exists()
+    assert GatewayKey.objects.get(pk=key.pk).frozen_at is not None
+    assert Invitation.objects.get().email == f"x{bob_at_two.email}"
+    assert AuditEvent.objects.filter(object_label=bob_at_two.email).count() == events
+    new = AuditEvent.objects.filter(pk__gt=told).order_by("pk")
+    assert bob_at_two.email not in str(list(new.values()))
+    assert (new.last().action, new.last().object_id, new.last().reason) == (  # type: ignore[union-attr]
+        "person.erased", str(stored.pk), "they asked",
+    )  # fmt: skip
+
+
+def test_neither_the_last_owner_nor_an_operator_is_forgotten() -> None:
+    for person, why in ((alice(), "owner"), (operator(), "operator revoke")):
+        with pytest.raises(CommandFailed, match=why):
+            ask("member", "erase", person.email, "--yes")
+        assert User.objects.get(pk=person.pk).email == person.email
+    assert Membership.objects.filter(user=alice()).exists()

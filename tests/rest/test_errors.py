@@ -60,11 +60,25 @@ def test_every_wrong_field_is_named_by_its_path() -> None:
     assert (error["field"], error["code"]) == ("checks.1.estimated_tokens", "min_value")
 
 
-@pytest.mark.parametrize("body", ["{", '{"a": NaN}', "[" * 100_000, '"\\ud800"', ""])
+@pytest.mark.parametrize(
+    "body", ["{", '{"a": NaN}', '{"a": -Infinity}', '{"a": [{"b": 1e999}]}', "[" * 100_000, '"\\ud800"', ""]
+)
 def test_a_body_that_is_no_json_object_is_the_clients_fault(body: str) -> None:
     asker = program("manage")
     answer = asker.client.generic("POST", "/api/v1/cus/integrations", body, content_type="application/json")
     assert (answer.status_code, problem_of(answer)["code"] in {"parse_error", "invalid"}) == (400, True)
+
+
+@pytest.mark.parametrize("headers", [{}, {"HTTP_IDEMPOTENCY_KEY": "one"}], ids=["plain", "repeatable"])
+def test_a_body_without_an_end_is_told_so(
+    headers: dict[str, str], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    body = '{"name": "' + "x" * 1000 + '"}'
+    client: Any = program("manage").client
+    answer = client.generic("POST", "/api/v1/cus/integrations", body, content_type="application/json", **headers)
+    assert (answer.status_code, problem_of(answer)["code"]) == (413, "request_too_large")
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
 
 def test_another_type_of_body_is_refused() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
+from accounts.models import AuditEvent
 from enforcement.codes import Code
 from enforcement.models import EnforcementDecision
 from integrations.models import Integration, Status
@@ -110,6 +111,32 @@ def test_an_update_changes_what_it_names_and_nothing_else(verb: str) -> None:
     assert (answer.status_code, changed["name"], changed["max_output_tokens"]) == (200, "renamed", 5)
     same = set(made) - {"name", "proxy_path", "max_output_tokens", "updated_at"}
     assert {name: changed[name] for name in same} == {name: made[name] for name in same}
+
+
+def test_another_value_in_the_customers_own_fields_is_an_event_that_does_not_tell_it() -> None:
+    asker = program("manage")
+    made = create(asker, config={"note": "a secret of theirs"})
+    put(asker, made, config={"note": "another one"})
+    put(asker, made, config={"note": "another one"})
+    (event,) = AuditEvent.objects.filter(action="integration.changed")
+    assert (event.before, event.after) == ({}, {})
+
+
+@pytest.mark.parametrize("strange", [{"a": "\0"}, {"\0": 1}, {"a": ["\ud800"]}])
+def test_what_cannot_be_stored_is_no_field_of_the_customers(strange: dict[str, object]) -> None:
+    asker = program("manage")
+    status, answer = put(asker, create(asker), config=strange)
+    assert (status, errors(answer)) == (400, {"config": "invalid"})
+
+
+def test_what_is_nested_without_an_end_is_no_field_of_the_customers() -> None:
+    asker = program("manage")
+    made = create(asker)
+    body = '{"config": ' + '{"a":' * 200 + "1" + "}" * 201
+    answer: Any = asker.client.generic(
+        "PUT", f"/api/v1/cus/integrations/{made['id']}", body, content_type="application/json"
+    )
+    assert (answer.status_code, errors(answer.json())) == (400, {"config": "invalid"})
 
 
 def test_a_key_is_needed_again_where_the_origin_changes() -> None:

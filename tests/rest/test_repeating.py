@@ -7,11 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
+from config.rest.openapi.schema import OPERATIONS
 from enforcement.store import database_url
 from integrations import answers
+from integrations.doors import RepeatableView
 from integrations.models import Integration, KeptAnswer
 from integrations.vault import MasterKeyMissing
 from tests.people import globex
@@ -109,6 +111,34 @@ def test_without_a_master_key_no_answer_is_kept_and_nothing_is_done_twice(monkey
     sent = [asker.send("POST", "cus/integrations", body, idempotency_key="one") for _ in range(2)]
     assert [answer.status_code for answer in sent] == [201, 409]
     assert (sent[1].json()["code"], KeptAnswer.objects.get().ciphertext) == ("idempotent_answer_lost", None)
+
+
+@pytest.mark.parametrize("place", ["integrations.access.GatewayKey.objects.filter", "config.rest.idempotency.claim"])
+def test_while_the_store_is_away_a_repeatable_request_is_to_come_back(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("the store is away")
+
+    asker = program("manage")
+    monkeypatch.setattr(place, away)
+    answer = create(asker)
+    assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (503, "evidence_unavailable", "1")
+
+
+def test_every_post_may_be_repeated() -> None:
+    never = [view for view, method in OPERATIONS if method == "post" and not issubclass(view, RepeatableView)]
+    assert never == []
+
+
+def test_a_question_is_answered_as_before_and_not_to_who_may_ask_less() -> None:
+    asker = program("inference", "read")
+    answers = [asker.send("POST", "enforcement/check", asker.call(), idempotency_key="one") for _ in range(2)]
+    assert [one.status_code for one in answers] == [200, 200]
+    assert (answers[1].content, answers[1]["Idempotent-Replayed"]) == (answers[0].content, "true")
+    asker.key.scopes = ["inference"]
+    asker.key.save()
+    assert asker.send("POST", "enforcement/check", asker.call(), idempotency_key="one").status_code == 422
 
 
 def test_what_fails_half_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,38 @@ def test_a_passkey_is_bound_to_key_site_challenge_and_person(trick: str) -> None
     assert not is_in(client)
 
 
+def like_a_passkey(**response: object) -> str:
+    return json.dumps({"id": "AA", "rawId": "AA", "type": "public-key", "response": response})
+
+
+FORGED = [
+    '{"id": 1}', "{}", "[]", "1", '"x"', "null", "[" * 100_000, '{"id": 1e999}', '{"id": "\\u0000"}', "1" * 5000,
+    '{"id": "a", "rawId": "a", "type": "public-key", "response": 1}',
+    like_a_passkey(clientDataJSON="e30", attestationObject="oA"),
+    like_a_passkey(clientDataJSON="e30", attestationObject="="),
+    like_a_passkey(clientDataJSON="W10", signature="AA", authenticatorData="AA", userHandle=7),
+    like_a_passkey(clientDataJSON="e30", signature="AA", authenticatorData="A" * 50),
+]  # fmt: skip
+
+
+def test_what_is_no_passkey_is_a_wrong_one_at_every_door() -> None:
+    anybody, known = Client(), signed_in(alice())
+    anybody.get(WITH_PASSKEY, HTTP_ACCEPT="application/json")
+    with_totp(known)
+    step_up(known)
+    waiting = halfway(alice())
+    waiting.get(CODE)
+    for forged in FORGED:
+        cache.clear()  # a while passes
+        assert anybody.post(WITH_PASSKEY, {"credential": forged})["Location"] == "/accounts/login/", forged[:80]
+        assert waiting.post(CODE, {"credential": forged}).status_code == 200, forged[:80]
+        for door in ("add", "reauthenticate"):
+            answer = known.post(f"{FACTORS}passkeys/{door}/", {"name": "x", "credential": forged})
+            assert answer.status_code in (200, 302), (door, forged[:80])
+    assert not Authenticator.objects.filter(type="webauthn").exists()
+    assert not is_in(anybody) and not is_in(waiting)
+
+
 def test_a_passkey_is_renamed_and_removed() -> None:
     client = signed_in(alice())
     with_passkey(client, Passkey())

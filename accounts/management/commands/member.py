@@ -1,4 +1,4 @@
-"""People of a customer: add, invite, list, role, remove; and ways back in for who cannot get in."""
+"""People of a customer: add, invite, list, role, remove, erase; and ways back in for who cannot get in."""
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -21,6 +21,7 @@ from accounts.commands import (
     verb,
 )
 from accounts.departures import KeysLeft
+from accounts.erasure import IsAnOperator, erase_person
 from accounts.invitation_rates import TooManyInvitations
 from accounts.invitation_services import AlreadyMember, invite
 from accounts.models import Membership, Role, User
@@ -33,8 +34,8 @@ EMAIL = argument("--email", required=True)
 
 
 class Command(VerbCommand):
-    help = "People of a customer: add, invite, list, role, remove, password-link, reset-factors."
-    expected = (RankRefused, LastOwner, NotAMember, AlreadyMember, TooManyInvitations)
+    help = "People of a customer: add, invite, list, role, remove, erase, password-link, reset-factors."
+    expected = (RankRefused, LastOwner, NotAMember, AlreadyMember, TooManyInvitations, IsAnOperator)
 
     @verb(
         "add",
@@ -127,6 +128,24 @@ class Command(VerbCommand):
         if not is_confirmed(options, f"{membership.user.email} loses the role {membership.role}"):
             return removed
         return {**removed, **keys_of(remove_member(membership=membership, actor=self.actor))}
+
+    @verb(
+        "erase",
+        "Forget a person: roles, sessions, factors, addresses, name. What audit events say stays.",
+        argument("email", metavar="EMAIL"),
+        argument("--reason", default="", help="Stands in the audit events."),
+        CONFIRM,
+    )
+    def erase(self, options: Options) -> Record:
+        person = User.objects.filter(email__iexact=options.email).first()
+        if person is None:
+            raise CommandFailed(f"Nobody has the address {options.email}.", code="not_found")
+        tenants = list(person.memberships.order_by("tenant__slug").values_list("tenant__slug", flat=True))
+        erased: Record = {"id": person.pk, "tenants": tenants, "dry_run": options.dry_run}
+        if not is_confirmed(options, f"{person.email} is forgotten"):
+            return erased
+        left = erase_person(user=person, actor=self.actor, reason=options.reason)
+        return {**erased, **keys_of(left)}
 
     def _changed(self, member: Membership, options: Options) -> Record:
         changed, left = change_role(membership=member, role=Role(options.role), actor=self.actor)

@@ -41,6 +41,7 @@ INVALID: Codes = {"invalid": "The request is not valid: see `errors`."}
 UNREADABLE: Codes = {"parse_error": "The body is no JSON."}
 MISSING: Codes = {"not_found": "There is nothing of this id."}
 NO_JSON_WANTED: Codes = {"not_acceptable": "Could not satisfy the request Accept header."}
+TOO_LARGE: Codes = {"request_too_large": "The body is too large."}
 NO_JSON_SENT: Codes = {
     "unsupported_media_type": 'Unsupported media type "text/plain" in request. Send the body with `Content-Type: '
     "application/json`."
@@ -74,6 +75,7 @@ def problems_of(operation: Operation, *, has_target: bool) -> dict[int, Codes]:
         406: NO_JSON_WANTED,
         409: {**operation.conflicts, **(RUNNING if operation.can_repeat else {})},
         412: OUTDATED if operation.checks_version else {},
+        413: TOO_LARGE if operation.takes or operation.can_repeat else {},
         415: NO_JSON_SENT if operation.takes else {},
         422: REUSED if operation.can_repeat else {},
         429: {**TOO_OFTEN, **operation.delays},

@@ -39,7 +39,7 @@ RATE_HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
     "RateLimit-Reset": ({"type": "integer"}, "Seconds until there is more."),
 }
 # Refusals that are mostly the same, whatever is asked for.
-EVERYWHERE = frozenset({401, 404, 406, 412, 415, 422, 429, 503})
+EVERYWHERE = frozenset({401, 404, 406, 412, 413, 415, 422, 429, 503})
 SAYS_ITSELF = re.compile(r"\* `(\w+)` - \1")
 ENTITY_TAGS = r'^(\*|(W/)?"[\x21\x23-\x7e]*"(, *(W/)?"[\x21\x23-\x7e]*")*)$'
 
