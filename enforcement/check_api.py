@@ -30,7 +30,8 @@ from enforcement.serializers import (
 from enforcement.standing import Standing
 from integrations.access import holder_of
 from integrations.cursors import asked
-from integrations.doors import RepeatableView
+from integrations.doors import RepeatableView, check_reaches_all_of
+from integrations.limits import LimitScope
 from integrations.models import Scope
 from integrations.snapshot import LimitSnapshot, TenantSnapshot
 from integrations.snapshot_store import load_tenant
@@ -136,10 +137,15 @@ def _answers(request: Request, checks: list[dict[str, Any]]) -> list[dict[str, A
 
 
 def _draft(request: Request, tenant: TenantSnapshot, given: dict[str, Any]) -> LimitSnapshot:
-    if Scope.READ not in holder_of(request).key.scopes:
+    own = holder_of(request).key
+    if Scope.READ not in own.scopes:
         raise PermissionDenied(
             "A limit is tried on the tenant's evidence, which needs the scope `read`.", "scope_missing"
         )
+    # What it says of a limit on others sums up their calls.
+    is_own = given["scope"] in (LimitScope.KEY, LimitScope.KEY_MODEL) and given.get("key_id") == own.id
+    if not is_own:
+        check_reaches_all_of(own, given.get("integration_id") if given["scope"] == LimitScope.INTEGRATION else None)
     try:
         return draft_of(tenant.id, given)
     except NoTarget as error:

@@ -13,7 +13,8 @@ from enforcement.balances import balances_of, unlimited
 from enforcement.models import HealthTransition
 from enforcement.standing import Standing
 from enforcement.windows import span_of
-from integrations.doors import ManagementView
+from integrations.access import holder_of
+from integrations.doors import ManagementView, check_reaches_all_of
 from integrations.integration_api import found
 from integrations.limit_services import CLASSIC
 from integrations.limits import LimitScope, Mode
@@ -51,6 +52,7 @@ class UsedLimitsView(ManagementView):
 
     def get(self, request: Request, integration_id: UUID) -> Response:
         integration, now = found(request, integration_id), timezone.now()
+        check_reaches_all_of(holder_of(request).key, integration.pk)
         tenant = load_tenant(integration.tenant_id)
         limits = [_classic(tenant, integration, field, now) for field in CLASSIC]
         balances = balances_of(tenant_id=tenant.id, calendar=tenant.calendar, limits=limits, now=now)

@@ -14,7 +14,7 @@ from enforcement.balances import balances_of, unlimited
 from enforcement.standing import Standing
 from integrations.access import holder_of
 from integrations.doors import ManagementView
-from integrations.key_api import found
+from integrations.key_api import check_covers, found
 from integrations.limits import LimitScope, Metric, Period
 from integrations.models import Scope
 from integrations.money import cents_of
@@ -38,6 +38,7 @@ class KeyTestView(ManagementView):
         if own.id != key_id and Scope.MANAGE not in own.scopes:
             raise PermissionDenied("To test another key takes the scope `manage`.", "scope_missing")
         key = found(request, key_id)
+        check_covers(own, key)
         tenant, status = load_tenant(key.tenant_id), key.state_at(now)
         rates = [limit for limit in tenant.limits if limit.target_id in (None, key.pk) and not limit.model]
         rates = [limit for limit in rates if (limit.metric, limit.period) == (Metric.REQUESTS, Period.MINUTE)]

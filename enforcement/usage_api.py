@@ -18,7 +18,7 @@ from enforcement.periods import window_start
 from enforcement.usage_reads import GROUPS, Span, daily, history, place_of_call, records_of_calls, summary
 from integrations.access import holder_of
 from integrations.cursors import Day, Instant, SpanSerializer, asked, page_of, place_of
-from integrations.doors import ChoiceField, check_may_read_of
+from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.limits import Period
 from integrations.models import Scope
 
@@ -77,7 +77,7 @@ class UsageHistoryView(EvidenceView):
 
     def get(self, request: Request) -> Response:
         key, query = holder_of(request).key, asked(HistoryQuery, request.query_params)
-        check_may_read_of(key, query.get("integration_id"))
+        check_reaches_all_of(key, query.get("integration_id"))
         facts = history(
             tenant_id=key.tenant_id,
             equal={name: query[name] for name in EQUAL if name in query},
@@ -97,7 +97,7 @@ class UsageSummaryView(EvidenceView):
 
     def get(self, request: Request) -> Response:
         query, now = asked(SummaryQuery, request.query_params), timezone.now()
-        check_may_read_of(holder_of(request).key, query.get("integration_id"))
+        check_reaches_all_of(holder_of(request).key, query.get("integration_id"))
         tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
         until = query.get("created_before", now)
         since = query.get("created_after") or window_start(Period.MONTH, tenant.calendar, min(until, now))
@@ -121,7 +121,7 @@ class DailyAggregatesView(EvidenceView):
 
     def get(self, request: Request) -> Response:
         query = asked(DailyQuery, request.query_params)
-        check_may_read_of(holder_of(request).key, query.get("integration_id"))
+        check_reaches_all_of(holder_of(request).key, query.get("integration_id"))
         tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
         last = query.get("date_to") or timezone.now().astimezone(ZoneInfo(tenant.timezone)).date()
         first = query.get("date_from") or last - timedelta(days=USUAL_DAYS - 1)

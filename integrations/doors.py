@@ -117,7 +117,10 @@ def check_unrestricted(key: KeySnapshot) -> None:
         )
 
 
-def check_may_read_of(key: KeySnapshot, integration_id: UUID | None) -> None:
-    """Raise `PermissionDenied` unless the key reaches all calls of that integration; `None`: of every one."""
+def check_reaches_all_of(key: KeySnapshot, integration_id: UUID | None) -> None:
+    """Raise `PermissionDenied` unless the key reaches all calls of that integration; `None`: of every one.
+
+    Whoever reads their sums, or changes what becomes of all of them, has to.
+    """
     if integration_id not in key.integration_ids or key.allowed_models:
         check_unrestricted(key)

@@ -17,7 +17,7 @@ from integrations.access import actor_of, holder_of
 from integrations.cursors import PAGED, asked
 from integrations.custody import check_own_reference
 from integrations.destinations import unreachable
-from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, shown
+from integrations.doors import ManagementView, check_reaches_all_of, check_unrestricted, given, integrations_of, shown
 from integrations.integration_records import CHANGING, records_of
 from integrations.integration_serializers import (
     CallsSerializer,
@@ -110,14 +110,20 @@ class DisableView(ManagementView):
 
 
 def found(request: Request, integration_id: UUID, *, is_locked: bool = False) -> Integration:
-    """The integration, within reach of the key that asks. Raises `NotFound`."""
-    rows: QuerySet[Integration] = integrations_of(holder_of(request).key)
+    """The integration, within reach of the key that asks; locked to be changed, which concerns all of its calls.
+
+    Raises `NotFound` and, where it is to be changed by a key for some models only, `PermissionDenied`.
+    """
+    own = holder_of(request).key
+    rows: QuerySet[Integration] = integrations_of(own)
     if is_locked:
         # Evidence and limits may go on referring to it meanwhile.
         rows = rows.select_for_update(no_key=True)
     integration = rows.filter(pk=integration_id).first()
     if integration is None:
         raise NotFound("There is no such integration.")
+    if is_locked:
+        check_reaches_all_of(own, integration.pk)
     return integration
 
 

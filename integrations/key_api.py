@@ -130,11 +130,13 @@ class KeyView(ManagementView):
     @transaction.atomic
     def put(self, request: Request, key_id: UUID) -> Response:
         own, checked = holder_of(request).key, given(KeySerializer, request, partial=True)
-        key = found(request, key_id, is_locked=True)
+        key = _within_reach(request, key_id)
         before = _record(key)
         check_match(request, etag_of(before, without=CHANGING))
         reach = {name: before[name] for name in USUAL_REACH}
         if checked.keys() & reach.keys():
+            # Whoever could narrow what is beyond them could have its secret by a rotation afterwards.
+            check_reach(own, **reach)
             check_reach(own, **reach | {name: checked[name] for name in reach if name in checked})
         named = checked.get("integration_ids")
         update_key(
@@ -230,11 +232,22 @@ def found(request: Request, key_id: UUID, *, is_locked: bool = False) -> Gateway
     return key
 
 
+def check_covers(own: KeySnapshot, key: GatewayKey) -> None:
+    """Raise `PermissionDenied` if a key may now use integrations or models that the one that asks may not."""
+    if key.pk != own.id and not _covers(own, [one.pk for one in key.integrations.all()], key.allowed_models):
+        raise _escalation("This key may use integrations or models that the one that asks may not.")
+
+
+def _within_reach(request: Request, key_id: UUID) -> GatewayKey:
+    """The key, locked, as it was before anything is changed of it."""
+    key = found(request, key_id, is_locked=True)
+    check_covers(holder_of(request).key, key)
+    return key
+
+
 def _usable(request: Request, key_id: UUID) -> GatewayKey:
     """The key, locked and within reach, if it is not revoked."""
-    own, key = holder_of(request).key, found(request, key_id, is_locked=True)
-    if key.pk != own.id and not _covers(own, [one.pk for one in key.integrations.all()], key.allowed_models):
-        raise PermissionDenied("This key may use integrations or models that the one that asks may not.", "escalation")
+    key = _within_reach(request, key_id)
     if key.revoked_at is not None:
         raise KeyIsRevoked(KeyIsRevoked.__doc__)
     return key

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from accounts.models import Tenant
 from integrations.access import actor_of, holder_of
 from integrations.cursors import PAGED, asked
-from integrations.doors import ManagementView, check_unrestricted, given, integrations_of, keys_of, shown
+from integrations.doors import ManagementView, check_reaches_all_of, given, integrations_of, keys_of, shown
 from integrations.limit_serializers import (
     NOTHING,
     ChangeSerializer,
@@ -78,9 +78,8 @@ class LimitsView(ManagementView):
             "metric": checked.pop("metric"),
             "period": checked.pop("period"),
         }
-        if kind["integration"] is None:
-            # Whatever it counts, it counts calls that a restricted key has nothing to do with.
-            check_unrestricted(own)
+        # Whatever else it counts, it counts calls that a restricted key has nothing to do with.
+        check_reaches_all_of(own, kind["integration"].pk if kind["integration"] is not None else None)
         tenant, now = _locked(own.tenant_id), timezone.now()
         present = Limit.objects.for_tenant(tenant.pk).not_over(now).filter(**_exactly(kind), amount__isnull=False)
         if (one := present.first()) is not None:
@@ -154,8 +153,7 @@ def _changeable(request: Request, limit_id: UUID) -> Limit:
     own = holder_of(request).key
     _locked(own.tenant_id)
     limit = found(request, limit_id)
-    if limit.integration_id is None:
-        check_unrestricted(own)
+    check_reaches_all_of(own, limit.integration_id)
     check_match(request, etag_of(_record(limit, timezone.now()), without=CHANGING))
     if limit.amount is None:
         raise LimitIsLifted

@@ -11,9 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from enforcement.health import Observation
+from integrations.access import holder_of
 from integrations.custody import check_own_reference
 from integrations.destinations import Destinations
-from integrations.doors import ManagementView, given
+from integrations.doors import ManagementView, check_reaches_all_of, given
 from integrations.integration_api import found
 from integrations.integration_serializers import CredentialSerializer, credential_of
 from integrations.models import Integration, Status
@@ -42,6 +43,7 @@ class TestView(ManagementView):
 
     def post(self, request: Request, integration_id: UUID) -> Response:
         integration = found(request, integration_id)
+        check_reaches_all_of(holder_of(request).key, integration.pk)
         checked = given(CredentialSerializer, request)
         if "credential_ref" in checked:
             check_own_reference(checked["credential_ref"], tenant_id=integration.tenant_id)

@@ -1,10 +1,12 @@
 """Limits that do not exist yet: what they would answer, and what they would have refused."""
 
+from typing import Any
+
 import pytest
 
 from tests.people import globex, sandbox_of
 from tests.rest.evidence import used
-from tests.rest.programs import limit, program
+from tests.rest.programs import Program, limit, program
 
 pytestmark = pytest.mark.django_db
 
@@ -89,3 +91,40 @@ def test_a_replay_of_another_tenants_evidence_finds_none() -> None:
     used(program("read"), 80)
     _, answer = program("read", tenant=globex()).post("enforcement/replay", {"limit": DRAFT})
     assert (answer["calls"], answer["first_refused"], answer["by_key"]) == (0, None, [])
+
+
+def draft_on(scope: str, target: Any = None, model: str = "") -> dict[str, object]:
+    field = {"integration": "integration_id", "key": "key_id", "key_model": "key_id"}.get(scope)
+    return DRAFT | {"scope": scope, "model": model} | ({field: str(target)} if field else {})
+
+
+def tried(asker: Program, draft: dict[str, object]) -> list[tuple[int, str | None]]:
+    """What a replay and a simulation of it answer."""
+    asked = {"replay": {"limit": draft}, "simulate": {"call": asker.call(), "limit": draft}}
+    answers = [asker.post(f"enforcement/{path}", body) for path, body in asked.items()]
+    return [(status, answer.get("code")) for status, answer in answers]
+
+
+def test_a_restricted_key_tries_a_limit_on_its_own_calls_alone() -> None:
+    wide = program("read")
+    used(wide, 80)
+    mine = sandbox_of(wide.tenant, name="mine")
+    of_one = program("read", "inference", tenant=wide.tenant, integrations=[mine])
+    of_models = program("read", "inference", tenant=wide.tenant, allowed_models=["gpt-5"])
+    refused = [(403, "key_restricted")] * 2
+    for asker in (of_one, of_models):
+        beyond = [
+            draft_on("tenant"),
+            draft_on("integration", wide.integration.pk),
+            draft_on("key", wide.key.pk),
+            draft_on("key_model", wide.key.pk, "gpt-*"),
+            # Names itself, and counts everybody.
+            draft_on("tenant") | {"key_id": str(asker.key.pk), "integration_id": str(mine.pk)},
+            draft_on("integration", wide.integration.pk) | {"key_id": str(asker.key.pk)},
+        ]
+        for draft in beyond:
+            assert tried(asker, draft) == refused, draft
+        for draft in (draft_on("key", asker.key.pk), draft_on("key_model", asker.key.pk, "gpt-*")):
+            assert [status for status, _ in tried(asker, draft)] == [200, 200]
+    assert [status for status, _ in tried(of_one, draft_on("integration", mine.pk))] == [200, 200]
+    assert tried(of_models, draft_on("integration", mine.pk)) == refused

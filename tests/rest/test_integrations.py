@@ -313,6 +313,18 @@ def test_a_key_for_some_integrations_manages_those_and_makes_none() -> None:
     assert (status, answer["code"]) == (403, "key_restricted")
 
 
+def test_a_key_for_some_models_changes_no_integration_and_reads_no_sums_of_one() -> None:
+    wide = program("manage")
+    asker = program("manage", "read", tenant=wide.tenant, integrations=[wide.integration], allowed_models=["gpt-5"])
+    path = f"cus/integrations/{wide.integration.pk}"
+    verbs = [("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/enable"), ("POST", "/disable"), ("POST", "/test")]
+    for method, last in (*verbs, ("GET", "/limits")):
+        answer = asker.send(method, path + last, {} if method == "GET" else {"rate_limit_rpm": 1} if not last else {})
+        assert (method, last, answer.status_code, answer.json()["code"]) == (method, last, 403, "key_restricted")
+    assert asker.get(path)[1]["rate_limit_rpm"] == 0
+    assert asker.get(f"{path}/health")[0] == 200
+
+
 def test_plain_limits_are_written_with_the_integration_and_taken_back_by_0_or_null() -> None:
     asker = program("manage")
     made = create(asker, budget_limit_cents=500, rate_limit_rpm=60)

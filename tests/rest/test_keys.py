@@ -231,6 +231,40 @@ class TestEscalation:
         for verb, body in (("freeze", {}), ("revoke", {"reason": "x"}), ("rotate", {})):
             assert act(asker, wide, verb, **body)[0] == 403
 
+    @pytest.mark.parametrize(
+        "own",
+        [
+            {"scopes": ["manage", "read"]}, {"integration_ids": True}, {"allowed_models": ["gpt-5"]},
+            {"allowed_networks": ["127.0.0.0/8"]}, {"expires_at": in_days(2)},
+        ],
+        ids=lambda own: "".join(own),
+    )  # fmt: skip
+    def test_a_key_beyond_ones_own_is_not_narrowed_first_and_rotated_then(self, own: dict[str, Any]) -> None:
+        wide = manager()
+        mine = str(wide.integration.pk)
+        held = own | ({"integration_ids": [mine]} if "integration_ids" in own else {})
+        _, made = wide.post("api-keys", {"name": "own", "scopes": ALL} | held)
+        asker = Program(wide.tenant, wide.integration, wide.key, speaking(made["key"]), made["key"])
+        victim = create(wide, scopes=ALL)
+        narrow = {name: made[name] for name in ("scopes", "integration_ids", "allowed_models", "allowed_networks")}
+        narrow["expires_at"] = in_days(1)
+        for change in (narrow, {name: narrow[name] for name in held}):
+            answer = asker.send("PATCH", f"api-keys/{victim['id']}", change)
+            assert (answer.status_code, answer.json()["code"]) == (403, "escalation")
+        assert act(asker, victim, "rotate")[0] == 403
+        assert wide.get(f"api-keys/{victim['id']}")[1]["integration_ids"] == []
+
+    def test_nothing_at_all_is_changed_of_a_key_with_more_integrations_or_models(self) -> None:
+        wide = manager()
+        victim = create(wide)
+        for held in ({"integrations": [wide.integration]}, {"allowed_models": ["gpt-5"]}):
+            asker = manager(tenant=wide.tenant, **held)
+            answer = asker.send("PATCH", f"api-keys/{victim['id']}", {"name": "mine"})
+            assert (answer.status_code, answer.json()["code"]) == (403, "escalation")
+            status, told = act(asker, victim, "test")
+            assert (status, told["code"]) == (403, "escalation")
+            assert act(asker, {"id": asker.key.pk}, "test")[0] == 200
+
     def test_nothing_is_granted_that_outlives_the_key(self) -> None:
         asker = program(*ALL, expires_at=datetime.now(UTC) + timedelta(days=2))
         assert asker.post("api-keys", {"name": "bot"})[0] == 403

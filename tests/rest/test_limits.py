@@ -212,6 +212,21 @@ def test_a_key_for_some_integrations_writes_the_limits_of_those_alone() -> None:
     assert (status, [one["id"] for one in asker.get("limits")[1]["data"]]) == (400, [mine["id"]])
 
 
+def test_a_key_for_some_models_writes_no_limit() -> None:
+    wide = program("manage")
+    on_it = {"scope": "integration", "integration_id": str(wide.integration.pk)}
+    made = create(wide, **on_it)
+    asker = program("manage", tenant=wide.tenant, integrations=[wide.integration], allowed_models=["gpt-5"])
+    answers = [
+        asker.post("limits", NEW | on_it | {"period": "day"}),
+        asker.post(f"limits/{made['id']}/raise", {"to": 2**40, "until": in_days(1), "reason": "x"}),
+        asker.post(f"limits/{made['id']}/lift"),
+        put(asker, made, amount=1),
+    ]
+    assert [(status, answer["code"]) for status, answer in answers] == [(403, "key_restricted")] * 4
+    assert wide.get(f"limits/{made['id']}")[1]["version"] == made["version"]
+
+
 def test_a_key_that_only_reads_writes_no_limit() -> None:
     asker = program("read", "inference")
     made = {"id": limit(asker, 5).limit_id}

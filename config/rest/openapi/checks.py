@@ -15,7 +15,7 @@ from config.rest.openapi.fields import (
     whole,
     word,
 )
-from config.rest.openapi.operations import INFERENCE, READ, Operation, Operations
+from config.rest.openapi.operations import INFERENCE, READ, RESTRICTED, Operation, Operations
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
 from enforcement.serializers import (
@@ -146,7 +146,7 @@ class ReplayRecord(ShareRecord):
 TAG = "Enforcement"
 CALL = {"integration_id": ANOTHER_ID, "model": "gpt-5-mini", "estimated_tokens_in": 120, "estimated_tokens_out": 400}
 DRAFT = {"scope": "tenant", "metric": "cost", "period": "day", "amount": 20_000_000_000}
-NEEDS_READ = {"scope_missing": "A limit is tried on the tenant's evidence, which needs the scope `read`."}
+TRIED = RESTRICTED | {"scope_missing": "A limit is tried on the tenant's evidence, which needs the scope `read`."}
 RESOLVED = {"already_resolved": "This reservation was settled or released before, or it has expired."}
 
 OPERATIONS: Operations = {
@@ -164,11 +164,11 @@ OPERATIONS: Operations = {
     ),
     (SimulateView, "post"): Operation(
         id="simulateCall", summary="Decide over a call, and once more with a limit that does not exist yet", tag=TAG,
-        takes=SimulationSerializer, body={"call": CALL, "limit": DRAFT}, answers=SimulationRecord, refusals=NEEDS_READ,
+        takes=SimulationSerializer, body={"call": CALL, "limit": DRAFT}, answers=SimulationRecord, refusals=TRIED,
     ),
     (ReplayView, "post"): Operation(
         id="replayLimit", summary="Tell what a limit would have refused of the last days", tag=TAG, scopes=(READ,),
-        takes=ReplaySerializer, body={"limit": DRAFT, "days": 30}, answers=ReplayRecord,
+        takes=ReplaySerializer, body={"limit": DRAFT, "days": 30}, answers=ReplayRecord, refusals=TRIED,
     ),
     (ReservationsView, "post"): Operation(
         id="reserveCall", summary="Decide over a call that is made elsewhere, and hold what it may use", tag=TAG,

@@ -145,24 +145,24 @@ OPERATIONS: Operations = {
     (IntegrationView, "put"): Operation(
         id="updateIntegration", summary="Change some fields of an integration", tag=TAG, scopes=(MANAGE,),
         takes=CallsSerializer, is_partial=True, body=CHANGE, answers=IntegrationRecord, has_version=True,
-        checks_version=True, conflicts=TAKEN,
+        checks_version=True, conflicts=TAKEN, refusals=RESTRICTED,
     ),
     (IntegrationView, "patch"): Operation(
         id="patchIntegration", summary="Change some fields of an integration (the same as PUT)", tag=TAG,
         scopes=(MANAGE,), takes=CallsSerializer, is_partial=True, body=CHANGE, answers=IntegrationRecord,
-        has_version=True, checks_version=True, conflicts=TAKEN,
+        has_version=True, checks_version=True, conflicts=TAKEN, refusals=RESTRICTED,
     ),
     (IntegrationView, "delete"): Operation(
         id="deleteIntegration", summary="Take an integration out of use; its evidence stays", tag=TAG,
-        scopes=(MANAGE,), status=204, checks_version=True,
+        scopes=(MANAGE,), status=204, checks_version=True, refusals=RESTRICTED,
     ),
     (EnableView, "post"): Operation(
         id="enableIntegration", summary="Let calls pass", tag=TAG, scopes=(MANAGE,), answers=IntegrationRecord,
-        has_version=True, conflicts=REFUSED,
+        has_version=True, conflicts=REFUSED, refusals=RESTRICTED,
     ),
     (DisableView, "post"): Operation(
         id="disableIntegration", summary="Refuse calls from the next admission on", tag=TAG, scopes=(MANAGE,),
-        answers=IntegrationRecord, has_version=True, conflicts=REFUSED,
+        answers=IntegrationRecord, has_version=True, conflicts=REFUSED, refusals=RESTRICTED,
     ),
     (HealthView, "get"): Operation(
         id="getIntegrationHealth", summary="Show how the provider was last seen", tag=TAG, scopes=(READ, MANAGE),
@@ -172,9 +172,10 @@ OPERATIONS: Operations = {
         id="testIntegration", summary="Ask the provider whether it takes a credential", tag=TAG, scopes=(MANAGE,),
         takes=CredentialSerializer, body={"credential": "sk-your-own-key"}, answers=CredentialTestRecord,
         conflicts={"credential_missing": "The integration has no credential yet, and none came with the request."},
+        refusals=RESTRICTED,
     ),
     (UsedLimitsView, "get"): Operation(
         id="getIntegrationLimits", summary="Show the plain limits and what is used of them", tag=TAG,
-        scopes=(READ, MANAGE), answers=UsedLimitsRecord,
+        scopes=(READ, MANAGE), answers=UsedLimitsRecord, refusals=RESTRICTED,
     ),
 }  # fmt: skip

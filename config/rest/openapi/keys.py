@@ -92,6 +92,10 @@ BEYOND = {
     "escalation": "No key gives more than it has itself.",
     "rank_refused": "Keys that manage are given by admins and owners.",
 }
+TESTED = {
+    "scope_missing": "To test another key takes the scope `manage`.",
+    "escalation": "This key may use integrations or models that the one that asks may not.",
+}
 
 OPERATIONS: Operations = {
     (KeysView, "get"): Operation(
@@ -136,6 +140,6 @@ OPERATIONS: Operations = {
     ),
     (KeyTestView, "post"): Operation(
         id="testKey", summary="Tell whether calls with a key are taken; a key may test itself", tag=TAG,
-        answers=KeyTestRecord, refusals={"scope_missing": "To test another key takes the scope `manage`."},
+        answers=KeyTestRecord, refusals=TESTED,
     ),
 }  # fmt: skip
