@@ -70,22 +70,21 @@ class OperatorSite(AdminSite):
         return answer
 
 
-GRAVE = frozenset([
-    "accounts_user_add", "auth_user_password_change",
-    "integrations_gatewaykey_add", "integrations_integration_add",
-])  # fmt: skip
-"""Pages that give out a secret, or take one in: an open session that somebody left is not enough.
-
-To set one's own password asks for the one before, which says as much."""
-GRAVE_TO_SEND = frozenset(["accounts_user_change", "integrations_integration_change"])
-"""The same, but whoever only reads need not show again that it is them."""
+HARMLESS = frozenset(["logout", "password_change"])
+"""What may be sent by an open session that somebody left: to set one's own password asks for the one before."""
+GRAVE_TO_SEE = ("_add", "_delete", "_password_change")
+"""Pages that are there for nothing but to be sent: nobody fills one in, and is asked only then."""
 
 
 def _is_grave(request: HttpRequest) -> bool:
-    page = request.resolver_match.url_name if request.resolver_match is not None else None
-    if page is None:
-        return False
-    return page in GRAVE or page.endswith("_delete") or (request.method == "POST" and page in GRAVE_TO_SEND)
+    """Whether people have to show again that it is them: whatever they send grants, reveals or takes away something.
+
+    Who only reads is not asked.
+    """
+    page = (request.resolver_match.url_name if request.resolver_match is not None else None) or ""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return page.endswith(GRAVE_TO_SEE)
+    return page not in HARMLESS
 
 
 def lacks_factor(request: HttpRequest) -> bool:
