@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as StockGroupAdmin
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -27,7 +27,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.departures import KeysLeft, announce_everywhere
 from accounts.models import AuditEvent, Membership, Role, Tenant, User
-from accounts.people import AddressUnproven, check_proven
+from accounts.people import AddressUnproven, check_proven, has_other_ways_in
 from accounts.portraits import GROUP, PERSON, TENANT
 from accounts.ranks import LastOwner, Rank, RankRefused, rank_of
 from accounts.services import (
@@ -36,6 +36,7 @@ from accounts.services import (
     add_member,
     change_role,
     change_tenant,
+    check_keeps_owners,
     is_last_owner,
     keep_address,
     remove_member,
@@ -50,6 +51,37 @@ class PersonForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic fo
         model = User
         fields = ("email",)
         field_classes: dict[str, Any] = {}
+
+
+class PersonChangeForm(ModelForm):  # type: ignore[type-arg]  # generic for type checkers only
+    """A person who is known. Django's own form shows a part of the password's hash."""
+
+    def clean_is_active(self) -> bool:
+        is_active = bool(self.cleaned_data["is_active"])
+        if not is_active and "is_active" in self.changed_data:
+            _check_keeps_owners(self.instance)
+        return is_active
+
+
+class PersonPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # generic for type checkers only
+    """Another password for somebody, or none."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if not cleaned.get("set_usable_password", True) and not has_other_ways_in(self.user):
+            try:
+                _check_keeps_owners(self.user)
+            except ValidationError as error:
+                # The page shows those of fields alone.
+                self.add_error("usable_password", error)
+        return cleaned
+
+
+def _check_keeps_owners(user: User) -> None:
+    try:
+        check_keeps_owners(user)
+    except LastOwner as error:
+        raise ValidationError(str(error)) from None
 
 
 GIVEN_BY_SUPERUSERS = ("is_staff", "is_superuser", "groups", "user_permissions")
@@ -67,8 +99,8 @@ class UserAdmin(StockUserAdmin, RecordedAdmin):  # type: ignore[type-arg]  # gen
     created, changed = Action.PERSON_CREATED, Action.PERSON_CHANGED
 
     add_form = PersonForm
-    # The stock form shows a part of the password's hash.
-    form = ModelForm
+    form = PersonChangeForm
+    change_password_form = PersonPasswordForm
     add_fieldsets = ((None, {"fields": ("email", "usable_password", "password1", "password2")}),)
     fieldsets = (
         (None, {"fields": ("email", "name", "password_change")}),

@@ -45,6 +45,12 @@ def reset_factors(*, user: User, actor: Actor = SYSTEM) -> int:
     return int(removed)
 
 
+def has_other_ways_in(user: User) -> bool:
+    """Whether a person could sign in without a password."""
+    passkeys = Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN)
+    return passkeys.exists() or SocialAccount.objects.filter(user=user).exists()
+
+
 def check_proven(user: User) -> None:
     """Raise `AddressUnproven` where somebody signs in by an address that they have not shown to be theirs.
 

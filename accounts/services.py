@@ -15,7 +15,7 @@ from accounts.membership import check_owner, lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
 from accounts.people import check_proven
 from accounts.portraits import MEMBER, PERSON, TENANT
-from accounts.ranks import KEY_RANK, Rank, check_role_change, rank_of
+from accounts.ranks import KEY_RANK, LastOwner, Rank, check_role_change, rank_of
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
@@ -204,6 +204,21 @@ def remove_member(*, membership: Membership, actor: Actor = SYSTEM, reason: str 
 def is_last_owner(membership: Membership) -> bool:
     """Whether the tenant would be without an owner if this one stepped down now."""
     return membership.role == Role.OWNER and _owners_beside(membership) == 0
+
+
+@transaction.atomic
+def check_keeps_owners(user: User) -> None:
+    """Raise `LastOwner` where tenants would be without an owner who can sign in if `user` could no more.
+
+    So it stays until the caller's transaction ends.
+    """
+    owned = Membership.objects.filter(user=user, role=Role.OWNER)
+    for tenant_id in owned.order_by("tenant_id").values_list("tenant_id", flat=True):
+        lock_members(tenant_id)
+    still = owned.select_related("tenant").order_by("tenant__name")
+    alone = [membership.tenant.name for membership in still if is_last_owner(membership)]
+    if alone:
+        raise LastOwner(f"{LastOwner.__doc__} {user.email} is the last one of {', '.join(alone)}.")
 
 
 def _member_for(membership: Membership, *, to: Role | None, actor: Actor) -> Membership:

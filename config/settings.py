@@ -67,6 +67,8 @@ CACHES = {
 INSTALLED_APPS = [
     "django_prometheus",
     "config.admin_apps.OperatorAdmin",
+    # Before Django's own, whose commands for passwords and superusers it replaces.
+    "accounts",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -79,7 +81,6 @@ INSTALLED_APPS = [
     "allauth.socialaccount",
     "allauth.socialaccount.providers.openid_connect",
     "allauth.usersessions",
-    "accounts",
     "integrations",
     "telemetry",
     "enforcement",

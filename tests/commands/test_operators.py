@@ -52,3 +52,29 @@ def test_operators_are_listed_and_who_is_removed_stays_a_member() -> None:
     assert alice().memberships.count() == 1
     with pytest.raises(CommandFailed, match="is no operator"):
         ask("operator", "remove", "--email", alice().email)
+
+
+def test_another_password_is_set_at_the_machine_and_written_down() -> None:
+    person = alice()
+    changed = ask("changepassword", "--email", person.email.upper(), "--password-stdin", stdin="a-long-secret-1\n")
+    assert (changed, alice().check_password("a-long-secret-1")) == ({"email": person.email, "changed": True}, True)
+    event = AuditEvent.objects.latest("pk")
+    assert (event.action, event.actor_kind, event.object_label) == ("person.password_changed", "command", person.email)
+    for words, refused in (
+        (("--email", person.email, "--password-stdin"), "too short"),
+        (("--email", person.email), "--password-stdin"),
+        (("--email", "nobody@example.com", "--password-stdin"), "Nobody"),
+    ):
+        with pytest.raises(CommandFailed, match=refused):
+            ask("changepassword", *words, stdin="short")
+    assert alice().check_password("a-long-secret-1")
+    assert AuditEvent.objects.latest("pk") == event
+
+
+def test_superusers_are_made_by_no_command_that_writes_nothing_down() -> None:
+    people, events = User.objects.count(), AuditEvent.objects.count()
+    with pytest.raises(CommandFailed, match="operator create --superuser"):
+        ask("createsuperuser", "--noinput", "--email", EMAIL)
+    assert (User.objects.count(), AuditEvent.objects.count()) == (people, events)
+    with pytest.raises(CommandFailed, match="changepassword --email"):
+        ask("operator", "create", "--email", alice().email, "--superuser", "--password-stdin", stdin=PASSWORD)

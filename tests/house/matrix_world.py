@@ -192,6 +192,15 @@ def _session(user: User, *, by: IdentityProvider | None = None) -> str:
     return str(session.session_key)
 
 
+def _call(world: World) -> dict[str, Any]:
+    return {"integration_id": str(world.acme.integration.pk), "model": "sandbox-small", "estimated_tokens": 5}
+
+
+def _draft(world: World) -> dict[str, Any]:
+    on = {"scope": "integration", "integration_id": str(world.acme.integration.pk)}
+    return {**on, "metric": "requests", "period": "day", "amount": 5}
+
+
 Maker = Callable[[World], Any]
 BODIES: Mapping[str, Maker] = {
     "console:tenant": lambda world: {"tenant": str(world.acme.tenant.pk)},
@@ -203,7 +212,10 @@ BODIES: Mapping[str, Maker] = {
         "to": 2 * 10**12, "until": (timezone.now() + timedelta(days=1)).isoformat(), "reason": "for tests",
     },
     "enforcement-check": lambda world: {"integration_id": str(world.acme.integration.pk)},
-    "enforcement-simulate": lambda world: {"integration_id": str(world.acme.integration.pk)},
+    "enforcement-simulate": lambda world: {"call": _call(world), "limit": _draft(world)},
+    "enforcement-batch": lambda world: {"checks": [_call(world)]},
+    "enforcement-replay": lambda world: {"limit": _draft(world), "days": 1},
+    "reservations": lambda world: {**_call(world), "ttl_seconds": 1},
     "reservation-settle": lambda world: {"cost_nanos": 1},
     "console:member_role": lambda world: {"role": "developer"},
     "console:invite": lambda world: {"email": "new@example.com", "role": "viewer"},

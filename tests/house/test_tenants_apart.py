@@ -40,6 +40,7 @@ def quiet() -> Iterator[None]:
 def bodies(estate: Estate) -> list[dict[str, Any]]:
     """What may be asked for with the ids of a tenant in it."""
     integration, key, limit = str(estate.integration.pk), str(estate.key.pk), str(estate.limit_id)
+    call = {"integration_id": integration, "model": "m", "estimated_tokens": 5}
     on_key = {"scope": "key", "key_id": key, "metric": "cost", "period": "day", "amount": 5}
     return [
         {},
@@ -51,6 +52,8 @@ def bodies(estate: Estate) -> list[dict[str, Any]]:
         {"amount": 7, "limit_id": limit},
         {"integration_id": integration, "model": "m"},
         {"integration_id": integration, "key_id": key, "limit_id": limit, "call_id": str(estate.call_id)},
+        {"call": call, "limit": {**on_key, "scope": "integration", "integration_id": integration, "key_id": None}},
+        {"call": call, "checks": [call, call], "limit": on_key, "days": 30},
         {"cursor": "x", "tenant_id": str(estate.tenant.pk)},
     ]
 

@@ -1,12 +1,13 @@
 """Whatever members ask for at the pages, nobody gets a role above who gave it, and a tenant keeps an owner."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
 from django.test import Client
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Invitation, Membership, Role, User
@@ -87,13 +88,44 @@ def roles() -> dict[str, str]:
     return dict(Membership.objects.filter(tenant=acme()).values_list("user__email", "role"))
 
 
+ALICE, BOB, DORA, EVE = PEOPLE
+EXAMPLES: list[list[tuple[str, str, str, str]]] = [
+    # An admin makes an owner of itself, of somebody below and of somebody new.
+    [("role", DORA, DORA, "owner"), ("role", DORA, BOB, "owner")],
+    [("invite", DORA, EVE, "owner"), ("accept", EVE, EVE, "owner")],
+    # Who gave a role has it no more when it is taken.
+    [
+        ("role", ALICE, BOB, "owner"),
+        ("invite", ALICE, EVE, "owner"),
+        ("role", BOB, ALICE, "viewer"),
+        ("accept", EVE, EVE, "owner"),
+    ],
+    # The only owner steps down, to anything, or leaves.
+    [("role", ALICE, ALICE, role) for role in ("viewer", "developer", "admin")],
+    [("remove", ALICE, ALICE, "viewer")],
+    # An admin takes the only owner's role.
+    [("role", DORA, ALICE, "viewer"), ("remove", DORA, ALICE, "viewer")],
+    # Of two owners each demotes or removes the other, or both go.
+    [("role", ALICE, DORA, "owner"), ("role", DORA, ALICE, "viewer"), ("role", ALICE, DORA, "viewer")],
+    [("role", ALICE, DORA, "owner"), ("role", ALICE, ALICE, "admin"), ("role", DORA, DORA, "admin")],
+    [("role", ALICE, DORA, "owner"), ("remove", DORA, ALICE, "viewer"), ("remove", DORA, DORA, "viewer")],
+]
+
+
+def with_examples(test: Callable[..., None]) -> Callable[..., None]:
+    for steps in EXAMPLES:
+        test = example(steps=steps)(test)
+    return test
+
+
 @pytest.mark.django_db
 @settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+@with_examples
 @given(steps=st.lists(STEP, min_size=4, max_size=14))
 def test_no_sequence_of_requests_lifts_anybody_above_the_giver_or_loses_the_last_owner(
     db: None, steps: list[tuple[str, str, str, str]]

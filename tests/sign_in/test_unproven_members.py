@@ -1,7 +1,6 @@
 """A member whose address nobody has proven is given no more: whoever gives it relies on who that is."""
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 
 from accounts.actors import SYSTEM, Actor
@@ -66,9 +65,9 @@ def test_an_account_that_nobody_can_open_yet_is_in_nobodys_hands() -> None:
 
 def test_every_door_says_why() -> None:
     unproven()
-    owner, operator = signed_in(alice()), Client()
+    owner, operator = signed_in(alice()), signed_in(people.operator())
     step_up(owner)
-    operator.force_login(people.operator())
+    step_up(operator)
     answer = program("manage").send("PATCH", f"members/{bob().pk}", {"role": "admin"})
     assert (answer.status_code, answer.json()["code"]) == (409, "address_unproven")
     page = reverse("admin:accounts_membership_change", args=[Membership.objects.get(user=bob()).pk])

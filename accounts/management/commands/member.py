@@ -52,7 +52,7 @@ class Command(VerbCommand):
         known = User.objects.filter(email__iexact=options.email).exists()
         if known and password:
             raise CommandFailed(
-                f"{options.email} is known and keeps the password: leave it out, or use `changepassword`.",
+                f"{options.email} is known and keeps the password: leave it out, or use `changepassword --email`.",
                 code="person_exists",
             )
         if password:

@@ -47,7 +47,7 @@ class Command(VerbCommand):
         known = User.objects.filter(email__iexact=options.email).exists()
         if known and password:
             raise CommandFailed(
-                f"{options.email} is known and keeps the password: leave it out, or use `changepassword`.",
+                f"{options.email} is known and keeps the password: leave it out, or use `changepassword --email`.",
                 code="person_exists",
             )
         if password:
@@ -60,7 +60,7 @@ class Command(VerbCommand):
             actor=self.actor,
         )
         if not known and not password:
-            self.note("Without a password this person cannot sign in: set one with `changepassword`.")
+            self.note("Without a password this person cannot sign in: set one with `changepassword --email`.")
         return record_of(user)
 
     @verb("list", "List everybody who may use the admin site.")
