@@ -311,9 +311,10 @@ DECLARED: dict[str, dict[str, str]] = {
     "rest-docs": PUBLIC,
     # Of what is another tenant's it says that there is no such integration.
     "enforcement-check": {**QUESTION, "POST": "inference manage foreign 200; * 401"},
-    "enforcement-simulate": QUESTION,
-    "enforcement-batch": QUESTION,
-    "enforcement-replay": QUESTION,
+    "enforcement-batch": {**QUESTION, "POST": "inference manage foreign 200; * 401"},
+    # A limit on what is another tenant's cannot be tried, and without the scope `read` none.
+    "enforcement-simulate": {**QUESTION, "POST": "inference 403; manage 200; foreign 400; * 401"},
+    "enforcement-replay": {**QUESTION, "POST": "inference 403; manage 200; foreign 400; * 401"},
     "enforcement-status": {
         "GET HEAD OPTIONS": "inference manage foreign 200; * 401",
         "POST PUT PATCH DELETE": "inference manage foreign 405; * 401",

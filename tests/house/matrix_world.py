@@ -215,7 +215,6 @@ BODIES: Mapping[str, Maker] = {
     "enforcement-simulate": lambda world: {"call": _call(world), "limit": _draft(world)},
     "enforcement-batch": lambda world: {"checks": [_call(world)]},
     "enforcement-replay": lambda world: {"limit": _draft(world), "days": 1},
-    "reservations": lambda world: {**_call(world), "ttl_seconds": 1},
     "reservation-settle": lambda world: {"cost_nanos": 1},
     "console:member_role": lambda world: {"role": "developer"},
     "console:invite": lambda world: {"email": "new@example.com", "role": "viewer"},
