@@ -48,7 +48,7 @@ def reset_factors(*, user: User, actor: Actor = SYSTEM) -> int:
 def has_other_ways_in(user: User) -> bool:
     """Whether a person could sign in without a password."""
     passkeys = Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN)
-    return passkeys.exists() or SocialAccount.objects.filter(user=user).exists()
+    return bool(passkeys.exists() or SocialAccount.objects.filter(user=user).exists())
 
 
 def check_proven(user: User) -> None:

@@ -19,8 +19,9 @@ def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> di
     decision = decisions.first()
     if decision is None:
         return None
-    usage = UsageRecord.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
+    # In this order: a call that is settled in between has its usage row by the time its reservation is gone.
     (record,) = decision_records(tenant_id, [decision])
+    usage = UsageRecord.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
     return record | {"usage": _usage(usage) if usage is not None else None}
 
 

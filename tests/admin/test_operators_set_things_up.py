@@ -417,8 +417,8 @@ def test_a_password_is_set_anew(client: Client) -> None:
 
 
 def test_who_is_made_inactive_is_out_at_once(client: Client) -> None:
-    alice = people.alice()
+    bob = people.bob()
     theirs = Client()
-    theirs.force_login(alice)
-    client.post(change_page(alice), {"email": alice.email, "name": ""})
+    theirs.force_login(bob)
+    client.post(change_page(bob), {"email": bob.email, "name": ""})
     assert theirs.get("/").status_code == 302

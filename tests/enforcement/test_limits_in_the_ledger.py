@@ -8,6 +8,7 @@ import pytest
 
 from accounts.models import Tenant
 from accounts.services import change_tenant
+from enforcement import receipts
 from enforcement.codes import Code, Result
 from enforcement.entries import Asking
 from enforcement.models import EnforcementDecision, Window, WindowSecond
@@ -215,3 +216,23 @@ def test_an_edit_of_any_value_keeps_what_was_spent() -> None:
             made = change_limit(limit=made, now=datetime.now(UTC), **values)
             assert admit(book, asking(tenant, 1)).receipts[0]["spent"] == 1_000
     assert Window.objects.count() == 1
+
+
+def test_a_call_that_is_settled_while_its_receipt_is_read_is_told_with_its_usage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tenant = acme()
+    with ledger() as book:
+        call = asking(tenant)
+        admission = admit(book, call)
+        read = receipts.decision_records
+
+        def settled_meanwhile(*args: Any) -> Any:
+            book.settle(settlement(call, admission))
+            assert book.flush()
+            return read(*args)
+
+        monkeypatch.setattr(receipts, "decision_records", settled_meanwhile)
+        told = receipts.receipt(tenant_id=tenant.pk, call_id=call.call_id)
+    assert told is not None
+    assert (told["state"], told["usage"]["cost_nanos"]) == ("settled", 1_000)
