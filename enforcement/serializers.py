@@ -74,7 +74,7 @@ class DraftSerializer(serializers.Serializer[Any]):
     scope = ChoiceField(LimitScope.choices)
     integration_id = serializers.UUIDField(required=False)
     key_id = serializers.UUIDField(required=False)
-    model = serializers.CharField(max_length=200, required=False, default="")
+    model = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
     metric = ChoiceField(Metric.choices)
     period = ChoiceField(Period.choices)
     amount = serializers.IntegerField(min_value=0, max_value=LARGEST)
