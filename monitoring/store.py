@@ -22,6 +22,7 @@ from integrations.models import HealthState, Integration, Limit, Status
 from integrations.money import NANOS_PER_CENT
 from monitoring.metrics import WHOSE, start_at_zero
 from monitoring.month_usage import MonthUsage, Used
+from telemetry.derived import MOST_COUNTED, UnsealedRow
 from telemetry.retention import days_ahead
 
 STATUS_VALUES = {Status.CREATED: 0, Status.ENABLED: 1, Status.DISABLED: 2, Status.ERROR: 3}
@@ -62,6 +63,7 @@ class StoreCollector:
         yield _single(
             "cus_evidence_days_ahead", "For how many days there is a place for new evidence.", days_ahead(now=now)
         )
+        yield from _unsealed()
         yield from _names(integrations)
         for integration in integrations:
             start_at_zero(*_whose(integration))
@@ -168,6 +170,14 @@ def _rates(integrations: Iterable[Integration], limits: Mapping[tuple[UUID, str]
             current.add_metric(_whose(integration), limit.used or 0)
             allowed.add_metric(_whose(integration), limit.amount)
     yield from (current, allowed)
+
+
+def _unsealed() -> Iterator[Metric]:
+    waiting, oldest = UnsealedRow.objects.backlog()
+    yield _single(
+        "cus_evidence_unsealed_rows", f"Rows of evidence that are not sealed yet; {MOST_COUNTED} means more.", waiting
+    )
+    yield _single("cus_evidence_unsealed_oldest_seconds", "For how long the oldest of them has waited.", oldest)
 
 
 def _names(integrations: Iterable[Integration]) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from accounts.addresses import client_address, parse_networks
 from enforcement.entries import LedgerUnavailable
 from enforcement.ledger import Ledger, LedgerSettings
 from enforcement.outages import JournalSettings
+from enforcement.sealer import Sealer
 from enforcement.store import database_url
 from integrations.custody import open_credential
 from integrations.destinations import Destinations
@@ -28,6 +29,7 @@ from proxy.answers import Scope
 from proxy.health.watch import Watch
 from proxy.upstream import Upstreams, UpstreamTimeouts
 from telemetry.price_book import PriceBook
+from telemetry.seal_keys import seal_key
 from telemetry.services import book_version, load_book
 from telemetry.upkeep import Upkeep
 
@@ -73,10 +75,12 @@ class Gateway:
         self.health = Watch(
             destinations, spacing_seconds=environment.probe_spacing_seconds, has_probes=environment.probes
         )
-        self.upkeep = Upkeep(settings.DATABASE_DIRECT_URL or database_url(), keep_months=environment.retention_months)
+        url = settings.DATABASE_DIRECT_URL or database_url()
+        self.upkeep = Upkeep(url, keep_months=environment.retention_months)
+        self.sealer = Sealer(url, seal_key())
         self.ledger = Ledger(
             LedgerSettings(
-                url=settings.DATABASE_DIRECT_URL or database_url(),
+                url=url,
                 reservation_seconds=environment.upstream_total_seconds + RESERVATION_MARGIN_SECONDS,
                 sweep_interval_seconds=environment.sweep_interval_seconds,
                 sweep_grace_seconds=environment.sweep_grace_seconds,
@@ -107,6 +111,7 @@ class Gateway:
         self.ledger.start()
         self.health.start()
         self.upkeep.start()
+        self.sealer.start()
         # Whoever takes over from another worker must not begin with refusals.
         await asyncio.to_thread(self.ledger.wait_ready, READY_SECONDS)
         # What lives for the whole process need not be looked at by every collection, and calls leave few cycles.
@@ -120,6 +125,7 @@ class Gateway:
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.health.stop)
         await asyncio.to_thread(self.upkeep.stop)
+        await asyncio.to_thread(self.sealer.stop)
         self._threads.shutdown(wait=True)
         self._secret_threads.shutdown(wait=False, cancel_futures=True)
 

@@ -1,6 +1,10 @@
 """What is derived from evidence and can be made again from it: sums. No decision reads them."""
 
 from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+MOST_COUNTED = 100_000
 
 
 class Sums(models.Model):
@@ -66,6 +70,16 @@ class UsageQuarter(Sums):
         return f"{self.model} from {self.starts_at}"
 
 
+class UnsealedQuerySet(models.QuerySet["UnsealedRow"]):
+    """Reads of the queue as a whole."""
+
+    def backlog(self) -> tuple[int, float]:
+        """How many rows wait, counted up to `MOST_COUNTED`, and for how many seconds the oldest has."""
+        oldest = self.order_by("pk").values_list("queued_at", flat=True).first()
+        waited = (timezone.now() - oldest).total_seconds() if oldest is not None else 0
+        return self.order_by()[:MOST_COUNTED].count(), max(0, waited)
+
+
 class UnsealedRow(models.Model):
     """A row of evidence that is neither sealed nor rolled up yet; goes when it is."""
 
@@ -75,6 +89,9 @@ class UnsealedRow(models.Model):
     row_id = models.BigIntegerField()
     at = models.DateTimeField()
     """The time of the row, which says in which partition it is."""
+    queued_at = models.DateTimeField(db_default=Now())
+
+    objects = UnsealedQuerySet.as_manager()
 
     class Meta:
         db_table = "cus_unsealed"

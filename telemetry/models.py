@@ -10,6 +10,7 @@ from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
 from telemetry.derived import UsageQuarter as UsageQuarter
 from telemetry.querysets import UsageQuerySet
+from telemetry.seals import Seal as Seal
 
 
 class Quality(models.TextChoices):

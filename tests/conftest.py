@@ -116,7 +116,7 @@ def take_any_time(cursor: Cursor, table: Partitioned) -> None:
     """Let tests put evidence where no month is any more, or not yet."""
     months = months_of(cursor, table)
     first, end = months[0].starts_at, months[-1].later(1).starts_at
-    parent = f"CREATE TABLE {table.name}_{{}} PARTITION OF {table.name} FOR VALUES FROM ({{}}) TO ({{}})"
+    parent = f"CREATE TABLE IF NOT EXISTS {table.name}_{{}} PARTITION OF {table.name} FOR VALUES FROM ({{}}) TO ({{}})"
     cursor.execute(parent.format("earlier", "MINVALUE", f"'{first.isoformat()}'"))
     cursor.execute(parent.format("later", f"'{end.isoformat()}'", "MAXVALUE"))
 

@@ -1,0 +1,163 @@
+"""Seals what is queued: whoever calls this holds the advisory lock `SEALER_LOCK` on the same connection.
+
+A seal, the sums that its rows add to and their leaving the queue are one transaction: killed anywhere, all of it or
+nothing is done. Nobody who writes evidence waits for it but for a moment where a refusal is added to a day.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from telemetry.evidence import KINDS, NOBODY
+from telemetry.roll_up import add_queued
+from telemetry.seal_forms import NEWEST, digest_of, place_of
+from telemetry.seal_headers import FIRST_PREVIOUS, LEAF, NOT_THERE, SealHeader, root_of_leaves
+from telemetry.seal_keys import SealKey
+
+logger = logging.getLogger(__name__)
+
+SEALER_LOCK = 0x5345414C
+MOST_LEAVES = 1000
+REST_SECONDS = 20.0
+"""For so long a row waits for others to be sealed with, unless there are enough of them."""
+
+# From one tenant to the next by the index, however long the queue of one is.
+DUE = """
+WITH RECURSIVE whose AS (
+    (SELECT tenant_id FROM cus_unsealed ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT tenant_id FROM cus_unsealed WHERE tenant_id > whose.tenant_id ORDER BY tenant_id LIMIT 1
+    ) FROM whose WHERE whose.tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM whose WHERE tenant_id IS NOT NULL AND (
+    (SELECT queued_at FROM cus_unsealed AS queued WHERE queued.tenant_id = whose.tenant_id ORDER BY id LIMIT 1)
+        <= clock_timestamp() - make_interval(secs => %s)
+    OR EXISTS (SELECT FROM cus_unsealed AS queued WHERE queued.tenant_id = whose.tenant_id ORDER BY id OFFSET %s)
+)
+"""
+NEXT = "SELECT id FROM cus_unsealed WHERE tenant_id = %s ORDER BY id LIMIT %s"
+PREVIOUS = "SELECT number, total, hash FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1"
+ROWS = " UNION ALL ".join(
+    rf"""
+SELECT queued.id AS place, queued.at, '\x{number:02x}'::bytea || int8send(queued.row_id)
+    || int8send((extract(epoch FROM queued.at) * 1000000)::bigint) || CASE WHEN evidence.id IS NULL
+    THEN '\x{NOT_THERE.hex()}'::bytea ELSE {digest_of(kind, NEWEST, "evidence")} END AS leaf
+FROM queued LEFT JOIN {kind.table} AS evidence ON {place_of(kind, "evidence", at="queued.at", row_id="queued.row_id")}
+    AND coalesce(evidence.tenant_id, '{NOBODY}') = queued.tenant_id
+WHERE queued.kind = {number}
+"""  # noqa: S608 - names of our own
+    for number, kind in KINDS.items()
+)
+# What is queued is a handful to the planner in this form, so it looks rows up instead of reading whole months.
+LEAVES = f"""
+WITH queued AS MATERIALIZED (SELECT * FROM cus_unsealed WHERE id = ANY(%s)), leaves AS ({ROWS})
+SELECT string_agg(leaf, ''::bytea ORDER BY place), min(at), max(at), clock_timestamp() FROM leaves
+"""  # noqa: S608 - names of our own
+INSERT = """
+INSERT INTO cus_seals (
+    tenant_id, number, sealed_at, form, count, total, root, previous, hash, signature, public_key, first_at, last_at,
+    leaves
+) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+TAKE = "DELETE FROM cus_unsealed WHERE id = ANY(%s)"
+
+
+class QueueMoved(Exception):
+    """Somebody else took rows from the queue meanwhile; nothing was sealed."""
+
+
+def seal_due(
+    connection: psycopg.Connection[Any],
+    key: SealKey,
+    *,
+    rest_seconds: float = REST_SECONDS,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Seal every tenant whose rows have waited long enough or are enough; how many rows were sealed.
+
+    What fails for one tenant is told in the log and left for the next time.
+    """
+    sealed, failed = 0, set[UUID]()
+    while True:
+        due = [tenant for (tenant,) in connection.execute(DUE, [rest_seconds, MOST_LEAVES - 1]).fetchall()]
+        due = [tenant for tenant in due if tenant not in failed]
+        if not due:
+            return sealed
+        for tenant_id in due:
+            if is_stopping():
+                return sealed
+            try:
+                header = seal(connection, tenant_id, key)
+            except (psycopg.Error, QueueMoved) as error:
+                if connection.closed:
+                    raise
+                logger.warning("Sealing will be repeated: %s", type(error).__name__, exc_info=error)
+                failed.add(tenant_id)
+            else:
+                sealed += header.count if header is not None else 0
+
+
+def seal(
+    connection: psycopg.Connection[Any], tenant_id: UUID, key: SealKey, *, most: int = MOST_LEAVES
+) -> SealHeader | None:
+    """Seal the oldest queued rows of one tenant; the seal, or `None` where nothing is queued.
+
+    Raises `QueueMoved`.
+    """
+    with connection.transaction():
+        ids = [row_id for (row_id,) in connection.execute(NEXT, [tenant_id, most]).fetchall()]
+        if not ids:
+            return None
+        previous = connection.execute(PREVIOUS, [tenant_id]).fetchone() or (0, 0, FIRST_PREVIOUS)
+        row = connection.execute(LEAVES, [ids]).fetchone()
+        if row is None or row[0] is None or len(row[0]) != len(ids) * LEAF.size:
+            raise QueueMoved
+        leaves, *times = row
+        header = _header(tenant_id, previous, leaves, times, key)
+        connection.execute(INSERT, [*_columns(header), leaves])
+        add_queued(connection, ids)
+        if connection.execute(TAKE, [ids]).rowcount != len(ids):
+            raise QueueMoved
+    return header
+
+
+def _header(
+    tenant_id: UUID,
+    previous: tuple[int, int, bytes],
+    leaves: bytes,
+    times: Sequence[datetime],
+    key: SealKey,
+) -> SealHeader:
+    number, total, before = previous
+    count = len(leaves) // LEAF.size
+    first_at, last_at, now = times
+    header = SealHeader(
+        tenant_id=tenant_id,
+        number=number + 1,
+        sealed_at=now,
+        form=NEWEST,
+        count=count,
+        total=total + count,
+        root=root_of_leaves(leaves),
+        previous=bytes(before),
+        leaves_digest=hashlib.sha256(leaves).digest(),
+        first_at=first_at,
+        last_at=last_at,
+        public_key=key.public,
+    )
+    digest = header.computed_hash()
+    return replace(header, hash=digest, signature=key.sign(digest))
+
+
+def _columns(header: SealHeader) -> list[object]:
+    return [
+        header.tenant_id, header.number, header.sealed_at, header.form, header.count, header.total, header.root,
+        header.previous, header.hash, header.signature, header.public_key, header.first_at, header.last_at,
+    ]  # fmt: skip

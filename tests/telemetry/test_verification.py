@@ -1,0 +1,160 @@
+"""Whatever is done to sealed evidence is found and named, and evidence that nobody touched has no findings."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import Tenant
+from telemetry.models import Seal
+from telemetry.row_sets import RowSet
+from telemetry.seal_keys import SealKey
+from telemetry.sealing import seal
+from tests import people
+from tests.console.evidence import carried
+from tests.telemetry.damage import Vandal, run, seal_again, undone
+from tests.telemetry.seals import evidence_of_each_kind, raw, seal_all, verified
+
+pytestmark = pytest.mark.django_db
+TAIL = 3
+# With these a row would be another one.
+SPARED = ("id", "tenant_id", "created_at", "evaluated_at", "at")
+QUEUE_AGAIN = """
+INSERT INTO cus_unsealed (tenant_id, kind, row_id, at) SELECT tenant_id, 1, id, created_at FROM cus_llm_usage
+WHERE id = (SELECT min(id) FROM cus_llm_usage WHERE tenant_id = %s)
+"""
+
+
+@pytest.fixture
+def tenant() -> Tenant:
+    """Evidence of every kind under three seals and a few rows that are not sealed yet, beside another tenant's."""
+    tenant = people.acme()
+    evidence_of_each_kind(people.globex())
+    for _ in range(3):
+        evidence_of_each_kind(tenant)
+    seals = seal_all(tenant.pk, most=10)
+    assert len(seals) >= 3
+    seal_all(people.globex().pk)
+    for _ in range(TAIL):
+        carried(tenant)
+    return tenant
+
+
+def test_evidence_that_nobody_touched_has_no_findings(tenant: Tenant) -> None:
+    findings, done = verified(tenant)
+    assert findings == []
+    newest = Seal.objects.filter(tenant_id=tenant.pk).latest("number")
+    assert (done.seals, done.rows, done.expired) == (newest.number, newest.total, 0)
+    assert done.newest == newest.header
+    assert [first for _, first in done.keys] == [1]
+
+
+def test_what_is_not_sealed_yet_is_told(tenant: Tenant) -> None:
+    _, done = verified(tenant)
+    assert done.unsealed == TAIL
+    assert done.oldest_unsealed is not None
+    assert abs(timezone.now() - done.oldest_unsealed) < timedelta(minutes=10)
+
+
+def check_damage(tenant: Tenant, seeds: range) -> None:
+    missed = []
+    for seed in seeds:
+        vandal = Vandal(tenant, seed)
+        with undone():
+            deed, is_named = vandal.damage()
+            if not is_named(verified(tenant)[0]):
+                missed.append(f"{seed}: {deed}")
+    assert missed == []
+    assert verified(tenant)[0] == []
+
+
+def test_random_damage_is_found_and_named(tenant: Tenant) -> None:
+    check_damage(tenant, range(100))
+
+
+@pytest.mark.soak
+def test_a_thousand_random_damages_are_found_and_named(tenant: Tenant) -> None:
+    check_damage(tenant, range(1000, 2000))
+
+
+def test_a_row_that_lost_its_place_in_the_queue_is_in_no_seal(tenant: Tenant) -> None:
+    with undone():
+        ((lost,),) = run("DELETE FROM cus_unsealed WHERE id = (SELECT max(id) FROM cus_unsealed) RETURNING row_id")
+        (finding,) = verified(tenant)[0]
+        assert (finding.problem, finding.kind, finding.row_id) == ("row_in_no_seal", "usage", lost)
+
+
+def test_a_row_that_went_before_it_was_sealed_is_named(tenant: Tenant) -> None:
+    with undone():
+        ((lost,),) = run("DELETE FROM cus_llm_usage WHERE id = (SELECT max(id) FROM cus_llm_usage) RETURNING id")
+        (finding,) = verified(tenant)[0]
+        assert (finding.problem, finding.row_id, finding.seal) == ("row_deleted", lost, None)
+
+
+def test_a_row_that_is_queued_again_hides_no_other(tenant: Tenant) -> None:
+    with undone():
+        run(QUEUE_AGAIN, tenant.pk)
+        assert [finding.problem for finding in verified(tenant)[0]] == ["row_queued_twice"]
+        seal_all(tenant.pk)
+        assert [finding.problem for finding in verified(tenant)[0]] == ["row_sealed_twice"]
+
+
+def test_a_month_that_is_not_kept_any_more_is_no_damage_and_one_in_between_is(tenant: Tenant) -> None:
+    at = timezone.now() - timedelta(days=400)
+    carried(tenant, at=at)
+    carried(tenant)
+    seal_all(tenant.pk)
+    with undone():
+        run("DELETE FROM cus_llm_usage WHERE created_at = %s", at)
+        findings, done = verified(tenant)
+        assert (findings, done.expired) == ([], 1)
+
+
+def test_seals_of_a_key_that_nobody_vouches_for_are_told_once(tenant: Tenant) -> None:
+    assert seal(raw(), tenant.pk, SealKey("another installation's"), most=1) is not None
+    assert seal(raw(), tenant.pk, SealKey("another installation's"), most=1) is not None
+    (finding,) = verified(tenant)[0]
+    assert finding.problem == "key_unknown"
+    assert SealKey("another installation's").public.hex() in finding.detail
+
+
+def check_rewriting(tenant: Tenant, seeds: range) -> None:
+    """Whoever has the key can make a consistent history of anything, but not the one that was exported."""
+    checkpoint = Seal.objects.filter(tenant_id=tenant.pk).latest("number").header
+    with undone():
+        seal_again(tenant)
+        assert verified(tenant, checkpoint)[0] == [], "the same rows make the same history"
+    for seed in seeds:
+        with undone():
+            deed, _ = Vandal(tenant, seed).change(spare=SPARED)
+            seal_again(tenant)
+            assert verified(tenant)[0] == [], deed
+            problems = {finding.problem for finding in verified(tenant, checkpoint)[0]}
+            assert problems == {"history_rewritten"}, deed
+
+
+def test_a_history_made_again_with_the_key_is_found_against_a_checkpoint(tenant: Tenant) -> None:
+    check_rewriting(tenant, range(3))
+
+
+@pytest.mark.soak
+def test_a_hundred_histories_made_again_are_found_against_a_checkpoint(tenant: Tenant) -> None:
+    check_rewriting(tenant, range(100, 200))
+
+
+def test_a_history_cut_off_is_found_against_a_checkpoint(tenant: Tenant) -> None:
+    newest = Seal.objects.filter(tenant_id=tenant.pk).latest("number")
+    with undone():
+        run("DELETE FROM cus_seals WHERE id = %s", newest.pk)
+        problems = [finding.problem for finding in verified(tenant, newest.header)[0]]
+        assert problems[0] == "history_truncated"
+
+
+def test_a_set_of_ids_knows_what_is_in_it() -> None:
+    ids = RowSet()
+    for row_id in (0, 1, 7, 8, 65_535, 65_536, 2**40):
+        assert row_id not in ids
+        assert ids.add(row_id)
+        assert not ids.add(row_id)
+        assert row_id in ids
+    assert 2 not in ids
