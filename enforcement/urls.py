@@ -4,6 +4,7 @@ from django.urls import path
 
 from enforcement.api import DecisionsView, DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
+from enforcement.evidence_api import CheckpointView
 from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.key_api import KeyTestView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
@@ -17,6 +18,7 @@ urlpatterns = [
     path("cus/usage-history", UsageHistoryView.as_view(), name="usage-history"),
     path("cus/usage-summary", UsageSummaryView.as_view(), name="usage-summary"),
     path("cus/daily-aggregates", DailyAggregatesView.as_view(), name="daily-aggregates"),
+    path("cus/evidence/checkpoint", CheckpointView.as_view(), name="evidence-checkpoint"),
     path("decisions", DecisionsView.as_view(), name="decisions"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),

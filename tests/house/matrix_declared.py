@@ -290,6 +290,7 @@ DECLARED: dict[str, dict[str, str]] = {
     "usage-history": REPORT,
     "usage-summary": REPORT,
     "daily-aggregates": REPORT,
+    "evidence-checkpoint": REPORT,
     "tenant": {
         "GET HEAD PATCH OPTIONS": "inference 403; manage foreign 200; * 401",
         "POST PUT DELETE": "inference 403; manage foreign 405; * 401",

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
+import random
+import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.actors import SYSTEM
 from accounts.audit import record
@@ -25,7 +28,8 @@ from telemetry.seal_keys import SealKey, is_signed, seal_key
 from telemetry.sealing import seal_due
 from tests import people
 from tests.enforcement.ledgers import database_url
-from tests.telemetry.seals import evidence_of_each_kind, raw, seal_all, used
+from tests.servers import Servers
+from tests.telemetry.seals import evidence_of_each_kind, raw, seal_all, used, verified
 
 pytestmark = pytest.mark.django_db
 MOST_ENDED = 6
@@ -162,6 +166,30 @@ def test_two_sealers_whose_sessions_die_seal_every_row_once() -> None:
     assert {row for kind, row in leaves if kind == 1} == set(UsageRecord.objects.values_list("pk", flat=True))
     assert [seal.number for seal in seals] == list(range(1, len(seals) + 1))
     assert sum(UsageQuarter.objects.values_list("calls", flat=True)) == 5000
+
+
+@pytest.mark.soak
+def test_workers_that_are_killed_while_they_seal_leave_every_row_sealed_once(servers: Servers) -> None:
+    chance = random.Random(1)
+    with servers.serving(workers=2) as server:
+        with server.django():
+            tenant = people.acme()
+        for _ in range(12):
+            with server.django():
+                used(tenant, 4000)
+            time.sleep(chance.uniform(0.5, 2))
+            # Another may not have taken the place of the last one yet.
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(server.workers()), signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while server.rows("SELECT count(*) AS waiting FROM cus_unsealed")[0]["waiting"]:
+            assert time.monotonic() < deadline, "the queue does not end"
+            time.sleep(0.5)
+        with server.django(), transaction.atomic():
+            findings, done = verified(tenant)
+            assert (findings, done.unsealed) == ([], 0)
+            assert done.rows >= 48_000
+            assert sum(UsageQuarter.objects.values_list("calls", flat=True)) == 48_000
 
 
 def count(witness: psycopg.Connection[tuple[int, ...]], query: str, *values: object) -> int:

@@ -19,6 +19,7 @@ from config.rest.openapi.fields import (
 from config.rest.openapi.operations import READ, RESTRICTED, Operation, Operations, page_of
 from enforcement.api import DecisionQuery, DecisionsView, DecisionView
 from enforcement.codes import Code, Result
+from enforcement.evidence_api import CheckpointView
 from enforcement.usage_api import (
     DailyAggregatesView,
     DailyQuery,
@@ -33,6 +34,7 @@ from telemetry.models import CostStatus, Quality
 
 RESULTS = [result.value for result in Result]
 CODES = [code.value for code in Code]
+DIGEST = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
 POLICY_RESULTS = ["allowed", "warned", "blocked"]
 
 
@@ -217,6 +219,34 @@ class DaysRecord(Record):
 
 DECISIONS, USAGE = "Decisions", "Usage"
 
+
+class SealRecord(Record):
+    """A seal without its leaves. Hashes, keys and signatures are hexadecimal."""
+
+    customhouse = word(["checkpoint"])
+    version = whole(1)
+    tenant = identity(AN_ID)
+    number = whole(4711)
+    sealed_at = instant()
+    form = whole(1, help_text="Of the canonical texts of rows.")
+    count = whole(1000)
+    total = whole(4_620_113, help_text="Rows of this seal and of all before it.")
+    merkle_root = text(DIGEST)
+    previous = text(DIGEST, help_text="The hash of the seal before it.")
+    leaves_sha256 = text(DIGEST)
+    first_at = instant()
+    last_at = instant()
+    public_key = text(DIGEST)
+    hash = text(DIGEST, help_text="SHA-256 of a two and of all fields above as a JSON array.")
+    signature = text(2 * DIGEST, help_text="Ed25519, of the hash.")
+
+
+class CheckpointRecord(Record):
+    """What vouches for everything that was sealed so far; null before anything was."""
+
+    checkpoint = SealRecord(allow_null=True)
+
+
 OPERATIONS: Operations = {
     (DecisionsView, "get"): Operation(
         id="listDecisions", summary="List decisions; without the scope read those of the key's own calls",
@@ -237,5 +267,9 @@ OPERATIONS: Operations = {
     (DailyAggregatesView, "get"): Operation(
         id="listDailyUsage", summary="Sum up by day and integration, at most 92 days", tag=USAGE, scopes=(READ,),
         query=DailyQuery, answers=DaysRecord, refusals=RESTRICTED,
+    ),
+    (CheckpointView, "get"): Operation(
+        id="getCheckpoint", summary="Show the newest seal of the evidence, to be kept elsewhere", tag=USAGE,
+        scopes=(READ,), answers=CheckpointRecord, refusals=RESTRICTED,
     ),
 }  # fmt: skip
