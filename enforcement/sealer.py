@@ -1,11 +1,11 @@
-"""Seals evidence all the time, one process at a time."""
+"""Seals evidence all the time, in every worker: whoever comes first to a piece of work does it."""
 
 import logging
 import threading
 
 from enforcement.lanes import Line
 from telemetry.seal_keys import SealKey
-from telemetry.sealing import SEALER_LOCK, seal_due
+from telemetry.sealing import seal_due
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +34,7 @@ class Sealer:
     def _run(self) -> None:
         while not self._stopping.wait(self._look_seconds):
             try:
-                self._seal_if_alone()
+                seal_due(self._line.open(), self._key, is_stopping=self._stopping.is_set)
             except Exception as error:
                 logger.warning("Sealing failed and will be repeated: %s", type(error).__name__, exc_info=error)
                 self._line.close()
-
-    def _seal_if_alone(self) -> None:
-        connection = self._line.open()
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [SEALER_LOCK]).fetchone()
-        if row is None or not row[0]:
-            return
-        try:
-            seal_due(connection, self._key, is_stopping=self._stopping.is_set)
-        finally:
-            # The lock goes with its session, should that be what failed.
-            if not connection.closed:
-                connection.execute("SELECT pg_advisory_unlock(%s)", [SEALER_LOCK])

@@ -1,7 +1,8 @@
-"""Seals what is queued: whoever calls this holds the advisory lock `SEALER_LOCK` on the same connection.
+"""Seals what is queued, one session at a time.
 
-A seal, the sums that its rows add to and their leaving the queue are one transaction: killed anywhere, all of it or
-nothing is done. Nobody who writes evidence waits for it but for a moment where a refusal is added to a day.
+A seal, the sums that its rows add to and their leaving the queue are one transaction under one lock: killed anywhere,
+all of it or nothing is done, and whoever is stopped in its middle loses it as he loses his session. Nobody who writes
+evidence waits for it but for a moment where a refusal is added to a day.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from telemetry.evidence import KINDS, NOBODY
-from telemetry.roll_up import add_queued
+from telemetry.roll_up import add_queued, as_array
 from telemetry.seal_forms import NEWEST, digest_of, place_of
 from telemetry.seal_headers import FIRST_PREVIOUS, LEAF, NOT_THERE, SealHeader, root_of_leaves
 from telemetry.seal_keys import SealKey
@@ -42,6 +43,7 @@ SELECT tenant_id FROM whose WHERE tenant_id IS NOT NULL AND (
     OR EXISTS (SELECT FROM cus_unsealed AS queued WHERE queued.tenant_id = whose.tenant_id ORDER BY id OFFSET %s)
 )
 """
+LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 NEXT = "SELECT id FROM cus_unsealed WHERE tenant_id = %s ORDER BY id LIMIT %s"
 PREVIOUS = "SELECT number, total, hash FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1"
 ROWS = " UNION ALL ".join(
@@ -82,7 +84,7 @@ def seal_due(
 ) -> int:
     """Seal every tenant whose rows have waited long enough or are enough; how many rows were sealed.
 
-    What fails for one tenant is told in the log and left for the next time.
+    Leaves the rest to whoever seals already. What fails for one tenant is told in the log and left for the next time.
     """
     sealed, failed = 0, set[UUID]()
     while True:
@@ -101,29 +103,34 @@ def seal_due(
                 logger.warning("Sealing will be repeated: %s", type(error).__name__, exc_info=error)
                 failed.add(tenant_id)
             else:
-                sealed += header.count if header is not None else 0
+                if header is None:
+                    return sealed
+                sealed += header.count
 
 
 def seal(
     connection: psycopg.Connection[Any], tenant_id: UUID, key: SealKey, *, most: int = MOST_LEAVES
 ) -> SealHeader | None:
-    """Seal the oldest queued rows of one tenant; the seal, or `None` where nothing is queued.
+    """Seal the oldest queued rows of one tenant; the seal, or `None` where none are queued or another session seals.
 
     Raises `QueueMoved`.
     """
     with connection.transaction():
+        if connection.execute(LOCK, [SEALER_LOCK]).fetchone() != (True,):
+            return None
         ids = [row_id for (row_id,) in connection.execute(NEXT, [tenant_id, most]).fetchall()]
         if not ids:
             return None
         previous = connection.execute(PREVIOUS, [tenant_id]).fetchone() or (0, 0, FIRST_PREVIOUS)
-        row = connection.execute(LEAVES, [ids]).fetchone()
+        array = as_array(ids)
+        row = connection.execute(LEAVES, [array]).fetchone()
         if row is None or row[0] is None or len(row[0]) != len(ids) * LEAF.size:
             raise QueueMoved
         leaves, *times = row
         header = _header(tenant_id, previous, leaves, times, key)
         connection.execute(INSERT, [*_columns(header), leaves])
         add_queued(connection, ids)
-        if connection.execute(TAKE, [ids]).rowcount != len(ids):
+        if connection.execute(TAKE, [array]).rowcount != len(ids):
             raise QueueMoved
     return header
 
