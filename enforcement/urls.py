@@ -9,6 +9,7 @@ from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.key_api import KeyTestView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
 from enforcement.usage_api import DailyAggregatesView, UsageHistoryView, UsageSummaryView
+from enforcement.usage_export_api import UsageExportView
 from integrations.urls import INTEGRATION, KEY
 
 urlpatterns = [
@@ -19,6 +20,7 @@ urlpatterns = [
     path("cus/usage-summary", UsageSummaryView.as_view(), name="usage-summary"),
     path("cus/daily-aggregates", DailyAggregatesView.as_view(), name="daily-aggregates"),
     path("cus/evidence/checkpoint", CheckpointView.as_view(), name="evidence-checkpoint"),
+    path("cus/usage-export", UsageExportView.as_view(), name="usage-export"),
     path("decisions", DecisionsView.as_view(), name="decisions"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),

@@ -1,5 +1,6 @@
 """REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
 
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,16 +16,29 @@ from rest_framework.views import APIView
 
 from accounts.models import Tenant
 from enforcement.periods import window_start
-from enforcement.usage_reads import GROUPS, Span, daily, history, place_of_call, records_of_calls, summary
+from enforcement.usage_reads import history, place_of_call, records_of_calls
+from enforcement.usage_sums import GROUPS, daily, summary
 from integrations.access import holder_of
-from integrations.cursors import Day, Instant, SpanSerializer, asked, page_of, place_of
+from integrations.cursors import (
+    BetweenSerializer,
+    Day,
+    SpanSerializer,
+    asked,
+    cursor_of_group,
+    page_of,
+    place_of,
+    place_of_group,
+)
 from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.limits import Period
 from integrations.models import Scope
+from telemetry.usage_sums import Asked
 
 EQUAL = ("policy_result", "integration_id", "key_id", "model", "provider", "agent_id", "session_id")
 MOST_DAYS = 92
 USUAL_DAYS = 30
+USUAL_GROUPS, MOST_GROUPS = 100, 1_000
+ANY_GROUP = "|".join(GROUPS)
 
 
 class MayRead(BasePermission):
@@ -37,7 +51,7 @@ class MayRead(BasePermission):
         return Scope.READ in holder_of(request).key.scopes
 
 
-class HistoryQuery(SpanSerializer):
+class CallsQuery(serializers.Serializer[Any]):
     """Which calls are asked for."""
 
     policy_result = ChoiceField(["allowed", "warned", "blocked"], required=False)
@@ -49,21 +63,26 @@ class HistoryQuery(SpanSerializer):
     session_id = serializers.CharField(max_length=200, required=False)
 
 
-class SummaryQuery(serializers.Serializer[Any]):
-    """Of which calls the sums are, and by what they are told apart."""
-
-    created_after = Instant(required=False)
-    created_before = Instant(required=False)
-    integration_id = serializers.UUIDField(required=False)
-    group_by = ChoiceField(list(GROUPS), required=False)
+class HistoryQuery(CallsQuery, SpanSerializer):
+    """A page of them, of a span of time."""
 
 
-class DailyQuery(serializers.Serializer[Any]):
+class SummaryQuery(CallsQuery, BetweenSerializer):
+    """Of which calls the sums are, by what they are told apart, and which page of the groups is asked for."""
+
+    group_by = serializers.RegexField(
+        f"^({ANY_GROUP})(,({ANY_GROUP}))?$", required=False,
+        help_text=f"One or two, with a comma: {', '.join(GROUPS)}.",
+    )  # fmt: skip
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_GROUPS, default=USUAL_GROUPS)
+    cursor = serializers.CharField(max_length=2000, required=False)
+
+
+class DailyQuery(CallsQuery):
     """From which day to which, both included, in the tenant's time zone."""
 
     date_from = Day(required=False)
     date_to = Day(required=False)
-    integration_id = serializers.UUIDField(required=False)
 
 
 class EvidenceView(APIView):
@@ -80,7 +99,7 @@ class UsageHistoryView(EvidenceView):
         check_reaches_all_of(key, query.get("integration_id"))
         facts = history(
             tenant_id=key.tenant_id,
-            equal={name: query[name] for name in EQUAL if name in query},
+            equal=equal_of(query),
             since=query.get("created_after"),
             until=query.get("created_before"),
             before=place_of(query["cursor"], UUID) if "cursor" in query else None,
@@ -102,16 +121,22 @@ class UsageSummaryView(EvidenceView):
         until = query.get("created_before", now)
         since = query.get("created_after") or window_start(Period.MONTH, tenant.calendar, min(until, now))
         _check_span(since, until, "created_after")
-        span = Span(since, until, query.get("integration_id"))
-        by = query.get("group_by")
+        by = tuple(dict.fromkeys(GROUPS[name] for name in query["group_by"].split(","))) if "group_by" in query else ()
+        after = place_of_group(query["cursor"], len(by)) if "cursor" in query else None
+        sums = Asked(tenant.pk, tenant.timezone, since, until, by, equal_of(query))
+        total, groups, last = summary(sums, after=after, size=query["limit"])
         return Response(
             {
                 "tenant_id": tenant.pk,
                 "timezone": tenant.timezone,
                 "period_start": since,
                 "period_end": until,
-                "group_by": by,
-                **summary(tenant_id=tenant.pk, timezone=tenant.timezone, span=span, by=by),
+                "group_by": query.get("group_by"),
+                "total": total,
+                "groups": groups,
+                "has_more": last is not None,
+                "next_cursor": cursor_of_group(last) if last is not None else None,
+                "limit": query["limit"],
             }
         )
 
@@ -127,16 +152,21 @@ class DailyAggregatesView(EvidenceView):
         first = query.get("date_from") or last - timedelta(days=USUAL_DAYS - 1)
         since, until = _midnight(first, tenant), _midnight(last + timedelta(days=1), tenant)
         _check_span(since, until, "date_from")
-        span = Span(since, until, query.get("integration_id"))
+        sums = Asked(tenant.pk, tenant.timezone, since, until, equal=equal_of(query))
         return Response(
             {
                 "tenant_id": tenant.pk,
                 "timezone": tenant.timezone,
                 "date_from": first,
                 "date_to": last,
-                "data": daily(tenant_id=tenant.pk, timezone=tenant.timezone, span=span),
+                "data": daily(sums),
             }
         )
+
+
+def equal_of(query: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a call that a query names, with their values."""
+    return {name: query[name] for name in EQUAL if name in query}
 
 
 def _midnight(day: date, tenant: Tenant) -> datetime:

@@ -1,54 +1,27 @@
-"""What a tenant's calls used, with those that were refused beside: they have a decision and no usage."""
+"""A tenant's calls one by one, with those that were refused: they have a decision and no usage."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q, Sum
 
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
 from telemetry.models import UsageAdjustment, UsageRecord
-from telemetry.usage_reports import GROUPS as REPORTED_BY
-from telemetry.usage_reports import report
 
 BLOCKED = "blocked"
 # What a refused call is known by, too.
 SHARED = ("integration_id", "key_id", "model")
-GROUPS = {"integration": "integration_id", "key": "key_id", "model": "model", "provider": "provider"}
-NOTHING = {
-    "calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_nanos": 0, "calls_of_unknown_tokens": 0,
-    "calls_of_unknown_cost": 0, "errors": 0, "mean_latency_ms": None,
-}  # fmt: skip
-
-REFUSED = """
-SELECT {named}count(*)::bigint AS refused
-FROM cus_enforcement_decisions AS decision
-LEFT JOIN cus_integrations AS integration ON integration.id = decision.integration_id
-LEFT JOIN cus_gateway_keys AS key ON key.id = decision.key_id
-WHERE decision.tenant_id = %(tenant_id)s AND decision.result IN ('hard_blocked', 'blocked', 'throttled')
-    AND decision.evaluated_at >= %(since)s AND decision.evaluated_at < %(until)s
-    AND (%(integration_id)s::uuid IS NULL OR decision.integration_id = %(integration_id)s::uuid)
-{grouped}
-"""
-# A refused call is known by the same names, but for what only a call that went ahead has.
-REFUSED_BY = {
-    name: column.replace("usage.created_at", "decision.evaluated_at").replace("usage.", "decision.")
-    for name, column in REPORTED_BY.items()
-} | {"agent": "NULL", "quality": "NULL", "result": f"'{BLOCKED}'"}
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From `since` on, before `until`; one integration's alone if it is named."""
-
-    since: datetime
-    until: datetime
-    integration_id: UUID | None = None
+CALL_FIELDS = (
+    "call_id", "tenant_id", "integration_id", "key_id", "session_id", "agent_id", "provider", "endpoint", "model",
+    "response_model", "stream", "tokens_in", "tokens_out", "cost_nanos", "adjustment_nanos", "cost_cents",
+    "cost_status", "quality", "policy_result", "status_code", "error_code", "error_message", "latency_ms", "ttft_ms",
+    "metadata", "created_at",
+)  # fmt: skip
+EXPORTED_AT_ONCE = 1_000
 
 
 Fact = UsageRecord | EnforcementDecision
@@ -92,52 +65,16 @@ def history(
     return sorted(facts, key=place_of_call, reverse=True)[:size]
 
 
-def summary(*, tenant_id: UUID, timezone: str, span: Span, by: str | None) -> dict[str, Any]:
-    """Sums over all calls of the span, and for each value of `by` (of `GROUPS`). Cost is in nano-USD, and in cents."""
-    return {
-        "total": sums_of(tenant_id, timezone, span, ())[0],
-        "groups": sums_of(tenant_id, timezone, span, (GROUPS[by],)) if by is not None else [],
-    }
-
-
-def daily(*, tenant_id: UUID, timezone: str, span: Span) -> list[dict[str, Any]]:
-    """The same sums for each day of the tenant and each integration that was called then, in order."""
-    rows = sums_of(tenant_id, timezone, span, ("day", "integration_id"))
-    return [{"date": row.pop("day"), **row} for row in rows]
-
-
-def sums_of(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> list[dict[str, Any]]:
-    """Sums over the calls of the span for each value of `by` (of the groups of a report), in order; refused calls are
-    counted beside (`blocked_count`), and used nothing. Cost is in nano-USD."""
-    sums = report(
-        tenant_id=tenant_id, timezone=timezone, since=span.since, until=span.until, by=by,
-        integration_id=span.integration_id,
-    )  # fmt: skip
-    known = {tuple(row[name] for name in by): row for row in sums}
-    blocked = _blocked(tenant_id, timezone, span, by)
-    places = sorted(known.keys() | blocked.keys(), key=lambda place: tuple(map(str, place)))
-    return [
-        {**dict(zip(by, place, strict=True)), **_sums(known.get(place), blocked.get(place, 0))} for place in places
-    ]  # fmt: skip
-
-
-def _blocked(tenant_id: UUID, timezone: str, span: Span, by: Sequence[str]) -> dict[tuple[Any, ...], int]:
-    """How many calls were refused, by the same places."""
-    named = "".join(f'{REFUSED_BY[name]} AS "{name}", ' for name in by)
-    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}" if by else ""
-    values: dict[str, Any] = {
-        "tenant_id": tenant_id, "timezone": timezone, "since": span.since, "until": span.until,
-        "integration_id": span.integration_id,
-    }  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(REFUSED.format(named=named, grouped=grouped), values)
-        return {row[:-1]: row[-1] for row in cursor.fetchall()}
-
-
-def _sums(row: dict[str, Any] | None, blocked: int) -> dict[str, Any]:
-    sums = {name: row[name] for name in NOTHING} if row is not None and row["calls"] else dict(NOTHING)
-    cost = sums["cost_nanos"]
-    return {**sums, "cost_cents": cents_of(cost) if cost is not None else None, "blocked_count": blocked}
+def all_of_history(
+    *, tenant_id: UUID, equal: dict[str, Any], since: datetime | None, until: datetime | None
+) -> Iterator[dict[str, Any]]:
+    """All of the same calls in the contract's fields, a stretch of them in memory at a time."""
+    before: tuple[datetime, UUID] | None = None
+    while facts := history(
+        tenant_id=tenant_id, equal=equal, since=since, until=until, before=before, size=EXPORTED_AT_ONCE
+    ):
+        yield from records_of_calls(tenant_id, facts)
+        before = place_of_call(facts[-1])
 
 
 def records_of_calls(tenant_id: UUID, facts: Sequence[Fact]) -> list[dict[str, Any]]:
@@ -155,7 +92,7 @@ def records_of_calls(tenant_id: UUID, facts: Sequence[Fact]) -> list[dict[str, A
 
 def _carried(usage: UsageRecord, adjustment: int) -> dict[str, Any]:
     cost = usage.cost_nanos
-    return {
+    known = {
         **_both(usage),
         "session_id": usage.session_id,
         "agent_id": usage.agent_id,
@@ -175,6 +112,7 @@ def _carried(usage: UsageRecord, adjustment: int) -> dict[str, Any]:
         "ttft_ms": usage.ttft_ms,
         "created_at": usage.created_at,
     }
+    return {name: known[name] for name in CALL_FIELDS}
 
 
 def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, Any]]:
@@ -213,19 +151,15 @@ def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, An
 
 
 def _refused(decision: EnforcementDecision) -> dict[str, Any]:
-    unused = (
-        "session_id", "agent_id", "response_model", "tokens_in", "tokens_out", "cost_nanos", "cost_cents",
-        "cost_status", "quality", "status_code", "latency_ms", "ttft_ms",
-    )  # fmt: skip
-    return {
+    known = {
         **_both(decision),
-        **dict.fromkeys(unused),
         "adjustment_nanos": 0,
         "policy_result": BLOCKED,
         "error_code": decision.code,
         "error_message": decision.reasons[0].get("message") if decision.reasons else None,
         "created_at": decision.evaluated_at,
     }
+    return {name: known.get(name) for name in CALL_FIELDS}
 
 
 def _both(fact: Fact) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -51,11 +52,15 @@ class PageSerializer(serializers.Serializer[Any]):
     cursor = serializers.CharField(max_length=200, required=False)
 
 
-class SpanSerializer(PageSerializer):
-    """The same, of a span of time: from `created_after` on, before `created_before`."""
+class BetweenSerializer(serializers.Serializer[Any]):
+    """Which span of time is asked for: from `created_after` on, before `created_before`."""
 
     created_after = Instant(required=False)
     created_before = Instant(required=False)
+
+
+class SpanSerializer(PageSerializer, BetweenSerializer):
+    """A page of a span of time."""
 
 
 def asked(kind: type[serializers.Serializer[Any]], query: Any, *, also: Collection[str] = ()) -> dict[str, Any]:
@@ -105,6 +110,24 @@ def place_of(cursor: str, kind: type[Id]) -> tuple[datetime, Id]:
     if isinstance(row_id, int) and not 0 <= row_id <= LARGEST_ID:
         raise _no_cursor()
     return at, row_id
+
+
+def cursor_of_group(place: Sequence[str | None]) -> str:
+    """The place behind a group, for the next request."""
+    return base64.urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode().rstrip("=")
+
+
+def place_of_group(cursor: str, parts: int) -> tuple[str | None, ...]:
+    """The place of so many parts that a cursor holds. Raises `ValidationError` for what is none of ours."""
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raise _no_cursor() from None
+    if not isinstance(place, list) or len(place) != parts:
+        raise _no_cursor()
+    if not all(part is None or (isinstance(part, str) and "\0" not in part) for part in place):
+        raise _no_cursor()
+    return tuple(place)
 
 
 def _check_day(day: date) -> None:

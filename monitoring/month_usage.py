@@ -1,4 +1,4 @@
-"""What integrations used this month where no window counts it, from the evidence, at most once a minute."""
+"""What integrations used this month where no window counts it, at most once a minute."""
 
 import time
 from collections.abc import Sequence
@@ -7,12 +7,9 @@ from datetime import datetime
 from threading import Lock
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
-
 from enforcement.periods import window_start
 from integrations.models import Integration
-from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.usage_sums import used_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +61,6 @@ class MonthUsage:
 
 
 def _read(integrations: Sequence[Integration], starts: dict[UUID, datetime]) -> dict[UUID, Used]:
-    by_month: dict[tuple[UUID, datetime], list[UUID]] = {}
-    for integration in integrations:
-        by_month.setdefault((integration.tenant_id, starts[integration.pk]), []).append(integration.pk)
-    wanted, corrected = Q(), Q()
-    for (tenant_id, start), ids in by_month.items():
-        wanted |= Q(tenant_id=tenant_id, integration_id__in=ids, created_at__gte=start)
-        corrected |= Q(tenant_id=tenant_id, created_at__gte=start)
-    usage = UsageRecord.objects.filter(wanted)
-    adjusted = usage.filter(tenant_id=OuterRef("tenant_id"), call_id=OuterRef("call_id"))
-    adjustments = (
-        UsageAdjustment.objects.filter(corrected)
-        .annotate(integration_id=Subquery(adjusted.values("integration_id")[:1]))
-        .exclude(integration_id=None)
-    )
-    sums = {integration.pk: Used() for integration in integrations}
-    for rows in (usage, adjustments):
-        found = rows.values_list("integration_id").annotate(
-            nanos=Coalesce(Sum("cost_nanos"), 0),
-            tokens=Coalesce(Sum("tokens_in"), 0) + Coalesce(Sum("tokens_out"), 0),
-        )
-        for integration_id, nanos, tokens in found:
-            before = sums[integration_id]
-            sums[integration_id] = Used(before.nanos + int(nanos), before.tokens + int(tokens))
-    return sums
+    tenants = {integration.tenant_id: starts[integration.pk] for integration in integrations}
+    found = used_since(tenants, [integration.pk for integration in integrations])
+    return {integration.pk: Used(*found.get(integration.pk, (0, 0))) for integration in integrations}

@@ -53,18 +53,24 @@ class UsageQuarter(Sums):
     starts_at = models.DateTimeField()
     integration_id = models.UUIDField(null=True)
     key_id = models.UUIDField(null=True)
+    agent_id = models.CharField(max_length=200, null=True)
     provider = models.CharField(max_length=32)
     model = models.CharField(max_length=200)
+    policy_result = models.CharField(max_length=16)
+    """`blocked` for what was refused."""
 
     class Meta:
         db_table = "cus_usage_quarters"
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant_id", "starts_at", "integration_id", "key_id", "provider", "model"],
+                fields=[
+                    "tenant_id", "starts_at", "integration_id", "key_id", "agent_id", "provider", "model",
+                    "policy_result",
+                ],
                 nulls_distinct=False,
                 name="cus_usage_quarters_once",
             )
-        ]
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.model} from {self.starts_at}"

@@ -119,6 +119,23 @@ class UsageRecord(AppendOnlyModel):
                 condition=Q(agent_id__isnull=False),
                 name="cus_llm_usage_agent",
             ),
+            # A session has few calls among many; a call without one is not in it.
+            models.Index(
+                fields=["tenant_id", "session_id", "-created_at"],
+                condition=Q(session_id__isnull=False),
+                name="cus_llm_usage_session",
+            ),
+            # What went wrong, and what is not known for certain, is looked for by itself and is rare.
+            models.Index(
+                fields=["tenant_id", "-created_at"],
+                condition=Q(error_code__isnull=False) | Q(status_code__gte=400),
+                name="cus_llm_usage_failed",
+            ),
+            models.Index(
+                fields=["tenant_id", "-created_at"],
+                condition=Q(cost_status="estimated"),
+                name="cus_llm_usage_estimated",
+            ),
             # Rows lie in the order in which they were written.
             BrinIndex(fields=["settled_at"], name="cus_llm_usage_settled"),
         ]

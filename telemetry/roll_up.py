@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from telemetry.cells import DIMENSIONS
 from telemetry.days import (
     ADD,
     DATE,
@@ -24,20 +25,23 @@ from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
 QUARTER_SECONDS = 15 * 60
 QUARTER = f"date_bin('{QUARTER_SECONDS} seconds', {{at}}, 'epoch'::timestamptz)"
 
+ROLL_UP_LOCK = 0x726F6C6C
+"""Held, shared, until what was added is committed; whoever makes sums anew holds it alone."""
+
 # Time and id of a row lead to its partition and, there, by an index to the row.
 QUARTERS = f"""
-INSERT INTO cus_usage_quarters AS known (
-    tenant_id, starts_at, integration_id, key_id, provider, model, {", ".join(SUMS)}
-)
-SELECT {{whose}}.tenant_id, {{quarter}}, {{whose}}.integration_id, {{whose}}.key_id, {{whose}}.provider,
-    {{whose}}.model,
-    {{sums}}
+INSERT INTO cus_usage_quarters AS known (tenant_id, starts_at, {", ".join(DIMENSIONS)}, {", ".join(SUMS)})
+SELECT {{whose}}.tenant_id, {{quarter}}, {{dimensions}}, {{sums}}
 FROM cus_unsealed AS queued {{rows}}
 WHERE queued.id = ANY(%s) AND queued.kind = {{kind}} AND {{where}}
-GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
-ON CONFLICT (tenant_id, starts_at, integration_id, key_id, provider, model) DO UPDATE SET
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+ON CONFLICT (tenant_id, starts_at, {", ".join(DIMENSIONS)}) DO UPDATE SET
     {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608 - names of our own
+DIMENSIONS_OF_USAGE = ", ".join(f"usage.{name}" for name in DIMENSIONS)
+DIMENSIONS_OF_DECISION = (
+    "decision.integration_id, decision.key_id, NULL::varchar, decision.provider, decision.model, 'blocked'"
+)
 OF_USAGE = "JOIN cus_llm_usage AS usage ON usage.created_at = queued.at AND usage.id = queued.row_id"
 OF_DECISIONS = (
     "JOIN cus_enforcement_decisions AS decision ON decision.evaluated_at = queued.at AND decision.id = queued.row_id"
@@ -47,16 +51,17 @@ OF_ADJUSTMENTS = """JOIN usage_adjustments AS adjustment ON adjustment.id = queu
     JOIN cus_llm_usage AS usage ON usage.tenant_id = adjustment.tenant_id AND usage.call_id = adjustment.call_id"""
 STATEMENTS = (
     QUARTERS.format(
-        whose="usage", quarter=QUARTER.format(at="usage.created_at"), sums=SUMS_OF_USAGE, rows=OF_USAGE,
+        whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
+        sums=SUMS_OF_USAGE, rows=OF_USAGE,
         kind=USAGE.number, where="true",
     ),
     QUARTERS.format(
-        whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), sums=SUMS_OF_REFUSALS,
-        rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
+        whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), dimensions=DIMENSIONS_OF_DECISION,
+        sums=SUMS_OF_REFUSALS, rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
     ),
     QUARTERS.format(
-        whose="usage", quarter=QUARTER.format(at="usage.created_at"), sums=SUMS_OF_ADJUSTMENTS,
-        rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
+        whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
+        sums=SUMS_OF_ADJUSTMENTS, rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
     ),
     f"""{INTO}
     SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
@@ -70,8 +75,10 @@ STATEMENTS = (
 def add_queued(connection: psycopg.Connection[Any], queue_ids: Sequence[int]) -> None:
     """Add what these rows of the queue point at; the caller takes them from the queue in the same transaction.
 
-    Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory lock.
+    It waits while the sums of a day are made anew. Two callers must not do so at once with the same rows: whoever
+    works on the queue holds its advisory lock.
     """
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
     ids = as_array(queue_ids)
     for statement in STATEMENTS:
         connection.execute(statement.encode(), [ids])

@@ -5,78 +5,60 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Sum
 
 from integrations.models import GatewayKey, Integration
 from telemetry.models import UsageAdjustment, UsageRecord
 from telemetry.querysets import UsageQuerySet
+from telemetry.usage_sums import Asked, sums_of, told
 
 PAGE = 1_000
 
-# What a report may be grouped by; days and months begin at midnight of the tenant's time zone.
+# What a report may be grouped by, and how sums name it; days and months begin at midnight of the tenant's time zone.
 GROUPS: Mapping[str, str] = {
-    "day": "to_char(usage.created_at AT TIME ZONE %(timezone)s, 'YYYY-MM-DD')",
-    "month": "to_char(usage.created_at AT TIME ZONE %(timezone)s, 'YYYY-MM')",
-    "integration": "integration.name",
-    "integration_id": "usage.integration_id",
-    "key": "key.name || ' (' || key.public_id || ')'",
-    "key_id": "usage.key_id",
-    "agent": "usage.agent_id",
-    "provider": "usage.provider",
-    "model": "usage.model",
-    "endpoint": "usage.endpoint",
-    "result": "usage.policy_result",
-    "quality": "usage.quality",
+    "day": "day",
+    "month": "month",
+    "integration": "integration_id",
+    "integration_id": "integration_id",
+    "key": "key_id",
+    "key_id": "key_id",
+    "agent": "agent_id",
+    "session": "session_id",
+    "provider": "provider",
+    "model": "model",
+    "endpoint": "endpoint",
+    "result": "policy_result",
+    "quality": "quality",
 }
-REPORT = """
-SELECT {named}count(*)::bigint AS calls,
-    sum(usage.tokens_in + coalesce(adjusted.tokens_in, 0))::bigint AS tokens_in,
-    sum(usage.tokens_out + coalesce(adjusted.tokens_out, 0))::bigint AS tokens_out,
-    sum(usage.cost_nanos + coalesce(adjusted.cost_nanos, 0))::bigint AS cost_nanos,
-    count(*) FILTER (WHERE usage.tokens_in IS NULL OR usage.tokens_out IS NULL)::bigint AS calls_of_unknown_tokens,
-    count(*) FILTER (WHERE usage.cost_nanos IS NULL)::bigint AS calls_of_unknown_cost,
-    count(*) FILTER (WHERE usage.error_code IS NOT NULL)::bigint AS errors,
-    round(avg(usage.latency_ms))::bigint AS mean_latency_ms
-FROM cus_llm_usage AS usage
-LEFT JOIN cus_integrations AS integration ON integration.id = usage.integration_id
-LEFT JOIN cus_gateway_keys AS key ON key.id = usage.key_id
-LEFT JOIN LATERAL (
-    SELECT sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, sum(cost_nanos) AS cost_nanos
-    FROM usage_adjustments AS adjustment
-    WHERE adjustment.tenant_id = usage.tenant_id AND adjustment.call_id = usage.call_id
-) AS adjusted ON true
-WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(since)s AND usage.created_at < %(until)s
-    AND (%(integration_id)s::uuid IS NULL OR usage.integration_id = %(integration_id)s::uuid)
-{grouped}
-"""
 
 
 def report(
-    *,
-    tenant_id: UUID,
-    timezone: str,
-    since: datetime,
-    until: datetime,
-    by: Sequence[str],
-    integration_id: UUID | None = None,
+    *, tenant_id: UUID, timezone: str, since: datetime, until: datetime, by: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Sums of the tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`), in order.
 
-    They are of all calls, or of those through one integration.
-
     Cost is in nano-USD. A sum is over what is known of it, and `None` if nothing is; how many calls it leaves out
-    stands beside it.
+    stands beside it, and so do calls that were refused, which used nothing.
     """
-    named = "".join(f'{GROUPS[name]} AS "{name}", ' for name in by)
-    places = ", ".join(str(place) for place in range(1, len(by) + 1))
-    grouped = f"GROUP BY {places} ORDER BY {places}" if by else ""
-    values: dict[str, Any] = {"tenant_id": tenant_id, "timezone": timezone, "since": since, "until": until}
-    values["integration_id"] = integration_id
-    with connection.cursor() as cursor:
-        cursor.execute(REPORT.format(named=named, grouped=grouped), values)
-        columns = [column.name for column in cursor.description]
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    rows = sums_of(Asked(tenant_id, timezone, since, until, tuple(dict.fromkeys(GROUPS[name] for name in by))))
+    names = _names_of(tenant_id, by)
+    shown = [
+        {name: names[name].get(row[GROUPS[name]]) if name in names else row[GROUPS[name]] for name in by}
+        | told(row)
+        | {"blocked_count": row["blocked"]}
+        for row in rows
+    ]
+    return sorted(shown, key=lambda row: [(row[name] is None, str(row[name])) for name in by])
+
+
+def _names_of(tenant_id: UUID, by: Sequence[str]) -> dict[str, dict[UUID, str]]:
+    names: dict[str, dict[UUID, str]] = {}
+    if "integration" in by:
+        names["integration"] = dict(Integration.objects.for_tenant(tenant_id).values_list("pk", "name"))
+    if "key" in by:
+        keys = GatewayKey.objects.for_tenant(tenant_id)
+        names["key"] = {key.pk: f"{key.name} ({key.public_id})" for key in keys.only("name", "public_id")}
+    return names
 
 
 def in_pages(rows: UsageQuerySet) -> Iterator[dict[str, Any]]:

@@ -1,16 +1,19 @@
 """What a tenant spent, and how its limits and providers stand."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q
 
 from accounts.models import Tenant
 from console.reads.standings import LimitStanding, standings_of
-from enforcement.models import EnforcementDecision
 from enforcement.periods import window_start
 from integrations.models import Integration
-from telemetry.models import CostStatus, UsageAdjustment, UsageRecord
+from telemetry.models import CostStatus, UsageRecord
+from telemetry.usage_sums import Asked, Row, quarter_of, sums_of, total_of
+
+AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,54 +59,27 @@ def overview_of(tenant: Tenant, now: datetime) -> Overview:
 
 
 def spend_of(tenant: Tenant, now: datetime) -> tuple[Spend, Spend]:
-    """Of this day and of this month; three queries. A call belongs to the time of its admission."""
+    """Of this day and of this month; two queries. A call belongs to the time of its admission."""
     month, day = (window_start(period, tenant.calendar, now) for period in ("month", "day"))
-    calls = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=month)
-    today = Q(created_at__gte=day)
-    used = calls.aggregate(**_sums("month", Q()), **_sums("day", today))
-    added = UsageAdjustment.objects.filter(
-        tenant_id=tenant.pk, created_at__gte=month, call_id__in=calls.values("call_id")
-    ).aggregate(**_added("month", Q()), **_added("day", Q(call_id__in=calls.filter(today).values("call_id"))))
-    refused = (
-        EnforcementDecision.objects.for_tenant(tenant.pk)
-        .refused()
-        .filter(evaluated_at__gte=month)
-        .aggregate(month=Count("id"), day=Count("id", filter=Q(evaluated_at__gte=day)))
+    # A call that was told may be ahead of our clock.
+    until = quarter_of(now) + AHEAD
+    days = sums_of(Asked(tenant.pk, tenant.timezone, month, until, by=("day",)))
+    today = [row for row in days if row["day"] >= day.astimezone(ZoneInfo(tenant.timezone)).date()]
+    estimated = (
+        UsageRecord.objects.for_tenant(tenant.pk)
+        .filter(created_at__gte=month, cost_status=CostStatus.ESTIMATED)
+        .aggregate(month=Count("created_at"), day=Count("created_at", filter=Q(created_at__gte=day)))
     )
-    return (
-        _spend("day", used, added, refused["day"]),
-        _spend("month", used, added, refused["month"]),
-    )
+    return _spend(total_of(today), estimated["day"]), _spend(total_of(days), estimated["month"])
 
 
-def _sums(name: str, when: Q) -> dict[str, Sum | Count]:
-    return {
-        f"{name}_nanos": Sum("cost_nanos", filter=when),
-        f"{name}_tokens_in": Sum("tokens_in", filter=when),
-        f"{name}_tokens_out": Sum("tokens_out", filter=when),
-        f"{name}_calls": Count("id", filter=when),
-        f"{name}_unknown": Count("id", filter=when & Q(cost_nanos=None)),
-        f"{name}_estimated": Count("id", filter=when & Q(cost_status=CostStatus.ESTIMATED)),
-    }
-
-
-def _added(name: str, when: Q) -> dict[str, Sum]:
-    return {
-        f"{name}_{field}": Sum(column, filter=when)
-        for field, column in (("nanos", "cost_nanos"), ("tokens_in", "tokens_in"), ("tokens_out", "tokens_out"))
-    }
-
-
-def _spend(name: str, used: dict[str, int | None], added: dict[str, int | None], refused: int) -> Spend:
-    def of(field: str) -> int:
-        return int(used[f"{name}_{field}"] or 0) + int(added.get(f"{name}_{field}") or 0)
-
+def _spend(sums: Row, estimated: int) -> Spend:
     return Spend(
-        nanos=of("nanos"),
-        calls=of("calls"),
-        refused=refused,
-        tokens_in=of("tokens_in"),
-        tokens_out=of("tokens_out"),
-        unknown=of("unknown"),
-        estimated=of("estimated"),
+        nanos=sums["cost_nanos"],
+        calls=sums["calls"],
+        refused=sums["blocked"],
+        tokens_in=sums["tokens_in"],
+        tokens_out=sums["tokens_out"],
+        unknown=sums["calls"] - sums["calls_of_known_cost"],
+        estimated=estimated,
     )

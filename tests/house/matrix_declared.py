@@ -291,6 +291,7 @@ DECLARED: dict[str, dict[str, str]] = {
     "usage-summary": REPORT,
     "daily-aggregates": REPORT,
     "evidence-checkpoint": REPORT,
+    "usage-export": REPORT,
     "tenant": {
         "GET HEAD PATCH OPTIONS": "inference 403; manage foreign 200; * 401",
         "POST PUT DELETE": "inference 403; manage foreign 405; * 401",

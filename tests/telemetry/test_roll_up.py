@@ -5,22 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from telemetry.derived import UnsealedRow, UsageDay, UsageQuarter
+from telemetry.derived import UsageDay, UsageQuarter
 from telemetry.models import UsageRecord
-from telemetry.roll_up import add_queued
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
+from tests.telemetry.sums import drain
 
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 11, 20, 12, 7, tzinfo=UTC)
-
-
-def drain() -> None:
-    ids = list(UnsealedRow.objects.values_list("pk", flat=True))
-    connection.ensure_connection()
-    add_queued(connection.connection, ids)
-    UnsealedRow.objects.filter(pk__in=ids).delete()
 
 
 def sums(row: UsageDay | UsageQuarter) -> tuple[int, ...]:
@@ -55,8 +48,9 @@ def test_quarters_have_what_was_queued_once() -> None:
     refused(people.acme(), at=NOON, integration_id=call.integration_id, model="m", provider="openai")
     drain()
     drain()
-    first, second = UsageQuarter.objects.order_by("starts_at")
-    assert (first.starts_at.minute, sums(first)) == (0, (1, 990, 3, 70, 1, 0, 1))
+    first, blocked, second = UsageQuarter.objects.order_by("starts_at", "policy_result")
+    assert (first.starts_at.minute, sums(first)) == (0, (1, 990, 3, 70, 1, 0, 0))
+    assert (blocked.starts_at.minute, sums(blocked)) == (0, (0, 0, 0, 0, 0, 0, 1))
     assert (second.starts_at.minute, sums(second)) == (15, (1, 1000, 3, 5, 1, 0, 0))
 
 

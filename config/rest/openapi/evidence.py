@@ -28,7 +28,8 @@ from enforcement.usage_api import (
     UsageHistoryView,
     UsageSummaryView,
 )
-from enforcement.usage_reads import GROUPS
+from enforcement.usage_export_api import ExportQuery, UsageExportView
+from enforcement.usage_reads import CALL_FIELDS
 from integrations.limits import LimitScope, Metric, Mode, Period
 from telemetry.models import CostStatus, Quality
 
@@ -180,8 +181,12 @@ class SumsRecord(Record):
 
 
 class GroupRecord(SumsRecord):
-    """The sums of one group; it has the field that `group_by` names."""
+    """The sums of one group; it has the fields that `group_by` names. An hour is told by its first moment."""
 
+    day = serializers.DateField(required=False)
+    hour = serializers.DateTimeField(required=False)
+    agent_id = serializers.CharField(required=False, allow_null=True, allow_blank=True)
+    session_id = serializers.CharField(required=False, allow_blank=True)
     integration_id = serializers.UUIDField(required=False, allow_null=True)
     key_id = serializers.UUIDField(required=False, allow_null=True)
     model = serializers.CharField(required=False, allow_blank=True)
@@ -195,9 +200,12 @@ class SummaryRecord(Record):
     timezone = text("Europe/Berlin")
     period_start = instant("2026-11-01T00:00:00+01:00")
     period_end = instant()
-    group_by = word(list(GROUPS), "model", null=True)
+    group_by = text("model", null=True)
     total = SumsRecord()
     groups = GroupRecord(many=True)
+    has_more = flag(False)
+    next_cursor = text(None, null=True, help_text="`cursor` of the next groups; null: none.")
+    limit = whole(100)
 
 
 class DayRecord(SumsRecord):
@@ -217,6 +225,7 @@ class DaysRecord(Record):
     data = DayRecord(many=True)  # type: ignore[assignment]
 
 
+AN_EXPORTED_LINE = '{"call_id": "019aa1c2-7a5e-7c00-8000-000000000001", "cost_nanos": 157500}\n'
 DECISIONS, USAGE = "Decisions", "Usage"
 
 
@@ -263,6 +272,11 @@ OPERATIONS: Operations = {
     (UsageSummaryView, "get"): Operation(
         id="getUsageSummary", summary="Sum up the present month, or at most 92 days", tag=USAGE, scopes=(READ,),
         query=SummaryQuery, answers=SummaryRecord, refusals=RESTRICTED,
+    ),
+    (UsageExportView, "get"): Operation(
+        id="exportUsage", summary="Read all calls that a list of them has, as a file", tag=USAGE, scopes=(READ,),
+        query=ExportQuery, refusals=RESTRICTED,
+        files={"text/csv": ",".join(CALL_FIELDS) + "\r\n", "application/jsonl": AN_EXPORTED_LINE},
     ),
     (DailyAggregatesView, "get"): Operation(
         id="listDailyUsage", summary="Sum up by day and integration, at most 92 days", tag=USAGE, scopes=(READ,),

@@ -39,6 +39,8 @@ class Operation:
     answers: type[Record] | None = None
     but: Mapping[str, Any] = field(default_factory=dict)
     """Where the example of its answer differs from that of the record."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Or the kinds of file it answers with, each with an example."""
     status: int = 200
     has_version: bool = False
     """Its answer carries an `ETag`."""

@@ -38,6 +38,7 @@ class Answer:
     status: str
     said: list[str]
     body: Body | None
+    media: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _entry(document: dict[str, Any], path: str, method: str, operation: dict[str
 def _answer(status: str, answer: dict[str, Any]) -> Answer:
     content = answer.get("content", {})
     said = [code for media in content.values() for code in _codes(media)]
-    return Answer(status, said, _body(content) if JSON in content else None)
+    return Answer(status, said, _body(content) if JSON in content else None, list(content))
 
 
 def _codes(media: dict[str, Any]) -> Iterator[str]:

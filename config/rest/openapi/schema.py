@@ -10,6 +10,7 @@ import uritemplate
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework.serializers import Serializer
 
@@ -94,10 +95,15 @@ class Schema(AutoSchema):
         for status in (declared.status, *declared.refuses_with):
             said = "As asked." if status < 300 else "Refused by a limit or a check: the decision says why."
             answers[status, "application/json"] = OpenApiResponse(declared.answers, said)
-        if declared.answers is None:
+        if declared.files:
+            answers = {}
+        elif declared.answers is None:
             answers = {declared.status: OpenApiResponse(None, "As asked.")}
         for status, kind in declared.otherwise.items():
             answers[status, "application/json"] = OpenApiResponse(kind, kind.__doc__ or "")
+        for media, example in declared.files.items():
+            shown = OpenApiExample("file", example)
+            answers[declared.status, media] = OpenApiResponse(OpenApiTypes.STR, "The file.", [shown])
         for status, codes in problems_of(declared, has_target=has_target).items():
             examples = [
                 OpenApiExample(code, example_of_problem(status, code, detail)) for code, detail in codes.items()

@@ -1,12 +1,12 @@
 """What calls used and cost: report, export, tail; and what was decided over one: receipt."""
 
 import argparse
-import csv
 import gzip
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO, cast
 from uuid import UUID
@@ -17,13 +17,14 @@ from accounts.printing import Record, as_json, cell
 from enforcement.models import EnforcementDecision
 from enforcement.querysets import DecisionQuerySet
 from enforcement.receipts import receipt
-from enforcement.usage_reads import Span, refused_calls, sums_of
+from enforcement.usage_reads import refused_calls
 from integrations.lookups import key_of
 from integrations.models import Integration
 from integrations.money import plain_dollars
+from telemetry.exports import csv_lines, json_lines
 from telemetry.models import UsageRecord
 from telemetry.querysets import UsageQuerySet
-from telemetry.usage_reports import GROUPS, in_pages, records_of
+from telemetry.usage_reports import GROUPS, in_pages, records_of, report
 
 USUAL_DAYS = 30
 POLL_SECONDS = 1.0
@@ -87,8 +88,8 @@ class Command(VerbCommand):
     def report(self, options: Options) -> list[Record]:
         tenant = tenant_named(options.tenant)
         since, until = period(options)
-        sums = sums_of(tenant.pk, tenant.timezone, Span(since, until), options.group_by)
-        return [without_cents(one) | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
+        sums = report(tenant_id=tenant.pk, timezone=tenant.timezone, since=since, until=until, by=options.group_by)
+        return [one | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
 
     @verb(
         "export",
@@ -104,11 +105,13 @@ class Command(VerbCommand):
     def export(self, options: Options) -> None:
         tenant = tenant_named(options.tenant)
         rows = in_pages(wanted(options, tenant).created_between(*period(options)))
-        write = write_csv if options.format == "csv" else write_ndjson
+        lines_of = csv_lines if options.format == "csv" else json_lines
         # Whoever reads it may have seen enough.
         with suppress(BrokenPipeError), opened(options.output, cast(TextIO, self.stdout)) as file:
-            count = write(rows, file)
-            self.note(f"{count} calls.")
+            counted = count()
+            # The number of a row stands beside it, so that none is counted that was not written.
+            file.writelines(lines_of(row for row, _ in zip(rows, counted, strict=False)))
+            self.note(f"{next(counted)} calls.")
 
     @verb(
         "receipt",
@@ -198,11 +201,6 @@ def in_time(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (record["created_at"], record["call_id"]))
 
 
-def without_cents(sums: dict[str, Any]) -> dict[str, Any]:
-    """Sums as people read them, who get dollars."""
-    return {name: value for name, value in sums.items() if name != "cost_cents"}
-
-
 def dollars(nanos: int | None) -> str | None:
     return plain_dollars(nanos) if nanos is not None else None
 
@@ -228,30 +226,3 @@ def opened(path: Path | None, out: TextIO) -> Iterator[TextIO]:
         raise CommandFailed(f"{path} cannot be written: {error.strerror}.", code="file") from error
     with file:
         yield cast(TextIO, file)
-
-
-def write_ndjson(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
-    """One JSON object per line; how many."""
-    count = 0
-    for row in rows:
-        file.write(as_json(row) + "\n")
-        count += 1
-    return count
-
-
-def write_csv(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
-    """A header and a line per call; how many. No cell is a formula to a spreadsheet."""
-    writer, count = csv.writer(file), 0
-    for row in rows:
-        if count == 0:
-            writer.writerow(row)
-        writer.writerow([harmless(value) for value in row.values()])
-        count += 1
-    return count
-
-
-def harmless(value: object) -> object:
-    """A text that a spreadsheet does not calculate (OWASP, CSV injection)."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return "" if value is None else value

@@ -1,0 +1,57 @@
+"""REST: the calls that a filter picks, all of them, as a file that is written while it is read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from rest_framework import serializers
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from enforcement.usage_api import CallsQuery, EvidenceView, equal_of
+from enforcement.usage_reads import CALL_FIELDS, all_of_history
+from integrations.access import holder_of
+from integrations.cursors import BetweenSerializer, asked
+from integrations.doors import check_may_read_of
+from integrations.streams import Streamed
+from telemetry.exports import csv_lines, json_lines
+
+FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+
+
+class ExportQuery(CallsQuery, BetweenSerializer):
+    """Which calls, and how they are written."""
+
+    format = serializers.ChoiceField(list(FORMATS), default="jsonl")
+
+
+class WhateverIsAccepted(BaseContentNegotiation):
+    """The format is asked for in the query; what went wrong is told in JSON."""
+
+    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class UsageExportView(EvidenceView):
+    """`GET /api/v1/cus/usage-export`: what the same query of `usage-history` lists, whole."""
+
+    content_negotiation_class = WhateverIsAccepted
+
+    def get(self, request: Request) -> StreamingHttpResponse:
+        key, query = holder_of(request).key, asked(ExportQuery, request.query_params)
+        check_may_read_of(key, query.get("integration_id"))
+        records = all_of_history(
+            tenant_id=key.tenant_id,
+            equal=equal_of(query),
+            since=query.get("created_after"),
+            until=query.get("created_before"),
+        )
+        lines = csv_lines(records, header=CALL_FIELDS) if query["format"] == "csv" else json_lines(records)
+        content_type = FORMATS[query["format"]]
+        return Streamed(request, lines, content_type=content_type, name=f"usage.{query['format']}")

@@ -1,0 +1,100 @@
+"""What calls used as cells: sums of calls that agree in every dimension, from whichever table has them.
+
+Quarters of an hour and the evidence that is still queued are together exactly all evidence, if one statement reads
+both. What a quarter does not tell apart is read from the evidence itself. The names of a cell's columns are `at`,
+those of `DIMENSIONS` and `SUMS`; its session is known where the cell is one call.
+
+Every text here takes `whose` (a tenant's id), `since` and `until` as SQL.
+"""
+
+from telemetry.days import REFUSED, SUMS
+from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
+
+DIMENSIONS = ("integration_id", "key_id", "agent_id", "provider", "model", "policy_result")
+"""What quarters tell apart."""
+SINGLE = ("session_id", "endpoint", "quality")
+"""What only the rows of calls tell apart. A refused call has no session, and nothing was counted of it."""
+
+OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, *SINGLE))
+OF_DECISION = (
+    "decision.integration_id, decision.key_id, NULL, decision.provider, decision.model, 'blocked', "
+    "NULL, decision.endpoint, NULL"
+)
+# Parts that differ in a type are not planned one by one, hence the casts.
+ONE_CALL = (
+    "1::bigint, coalesce(usage.tokens_in, 0), coalesce(usage.tokens_out, 0), coalesce(usage.cost_nanos, 0), "
+    "coalesce(usage.latency_ms, 0)::bigint, (usage.latency_ms IS NOT NULL)::int::bigint, "
+    "(usage.cost_nanos IS NOT NULL)::int::bigint, "
+    "(usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL)::int::bigint, "
+    "(usage.error_code IS NOT NULL)::int::bigint, 0::bigint"
+)
+ONE_REFUSAL = "0::bigint, " * 9 + "1::bigint"
+ONE_ADJUSTMENT = "0::bigint, adjustment.tokens_in, adjustment.tokens_out, adjustment.cost_nanos" + ", 0::bigint" * 6
+COLUMNS = ", ".join(("at", *DIMENSIONS, *SINGLE, *SUMS))
+
+QUARTERS = f"""
+SELECT quarter.starts_at, {", ".join(f"quarter.{name}" for name in DIMENSIONS)}, NULL, NULL, NULL,
+    {", ".join(f"quarter.{name}" for name in SUMS)}
+FROM cus_usage_quarters AS quarter
+WHERE quarter.tenant_id = {{whose}} AND quarter.starts_at >= {{since}} AND quarter.starts_at < {{until}}"""  # noqa: S608
+
+_IN_SPAN = "{row}.tenant_id = {{whose}} AND {row}.{at} >= {{since}} AND {row}.{at} < {{until}}"
+_OF_CALLS = _IN_SPAN.format(row="usage", at="created_at")
+_OF_DECISIONS = _IN_SPAN.format(row="decision", at="evaluated_at")
+CALLS = f"SELECT usage.created_at, {OF_USAGE}, {ONE_CALL} FROM cus_llm_usage AS usage WHERE {_OF_CALLS}"  # noqa: S608
+REFUSALS = f"""
+SELECT decision.evaluated_at, {OF_DECISION}, {ONE_REFUSAL}
+FROM cus_enforcement_decisions AS decision WHERE {_OF_DECISIONS} AND {REFUSED}"""  # noqa: S608
+# An adjustment counts with the call that it corrects.
+ADJUSTMENTS = f"""
+SELECT usage.created_at, {OF_USAGE}, {ONE_ADJUSTMENT}
+FROM usage_adjustments AS adjustment JOIN cus_llm_usage AS usage USING (tenant_id, call_id)
+WHERE adjustment.tenant_id = {{whose}} AND {_OF_CALLS}"""  # noqa: S608
+
+# The queue is short and its statistics are old: told to look each row up, the planner does not read whole tables.
+_QUEUED = (
+    "FROM cus_unsealed AS queued CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {match} OFFSET 0) AS {row} "
+    "WHERE queued.tenant_id = {{whose}} AND queued.kind = {kind}"
+)
+_WHEN_QUEUED = " AND queued.at >= {since} AND queued.at < {until}"
+QUEUED_CALLS = (
+    f"SELECT usage.created_at, {OF_USAGE}, {ONE_CALL} "
+    + _QUEUED.format(
+        table=USAGE.table, match="created_at = queued.at AND id = queued.row_id", row="usage", kind=USAGE.number
+    )
+    + _WHEN_QUEUED
+)
+QUEUED_REFUSALS = (
+    f"SELECT decision.evaluated_at, {OF_DECISION}, {ONE_REFUSAL} "
+    + _QUEUED.format(
+        table=DECISION.table, match="evaluated_at = queued.at AND id = queued.row_id", row="decision",
+        kind=DECISION.number,
+    )
+    + _WHEN_QUEUED
+    + f" AND {REFUSED}"
+)  # fmt: skip
+QUEUED_ADJUSTMENTS = (
+    f"SELECT usage.created_at, {OF_USAGE}, {ONE_ADJUSTMENT} "  # noqa: S608
+    + _QUEUED.format(table=ADJUSTMENT.table, match="id = queued.row_id", row="adjustment", kind=ADJUSTMENT.number)
+    .replace(
+        "WHERE queued",
+        "CROSS JOIN LATERAL (SELECT * FROM cus_llm_usage WHERE tenant_id = adjustment.tenant_id "
+        "AND call_id = adjustment.call_id OFFSET 0) AS usage WHERE queued",
+    )
+    + " AND usage.created_at >= {since} AND usage.created_at < {until}"
+)  # fmt: skip
+
+ROLLED_UP = (QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS, QUEUED_REFUSALS)
+"""All of a span that begins and ends with a quarter."""
+EVIDENCE = (CALLS, ADJUSTMENTS, REFUSALS)
+"""All of any span."""
+
+
+def cells(parts: tuple[str, ...], *, whose: str, since: str, until: str) -> str:
+    """The cells of a span as a query without names of columns."""
+    return " UNION ALL ".join(part.format(whose=whose, since=since, until=until) for part in parts)
+
+
+def table_of(queries: str, name: str = "cell") -> str:
+    """These cells as something to select from."""
+    return f"({queries}) AS {name} ({COLUMNS})"

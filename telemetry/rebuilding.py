@@ -1,0 +1,154 @@
+"""Makes the sums of one day of one tenant anew from evidence, while calls settle and evidence is rolled up.
+
+Nobody rolls up meanwhile, so what is queued stays queued and quarters are everything else. A call that settles adds
+to its day by a trigger: the day's rows are locked before they are read, for no longer than the queue takes to sum up,
+and a call that comes late waits and adds itself to what was made.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+
+from accounts.models import Tenant
+from accounts.partitions import Month, months_of
+from telemetry.cells import (
+    ADJUSTMENTS,
+    CALLS,
+    DIMENSIONS,
+    QUARTERS,
+    QUEUED_ADJUSTMENTS,
+    QUEUED_CALLS,
+    REFUSALS,
+    cells,
+    table_of,
+)
+from telemetry.days import SUMS
+from telemetry.evidence import ADJUSTMENT, DECISION, NOBODY, PARTITIONED, USAGE, Kind
+from telemetry.roll_up import QUARTER, ROLL_UP_LOCK
+
+SPAN = {"whose": "%(tenant_id)s", "since": "%(since)s", "until": "%(until)s"}
+ADDED = ", ".join(f"sum(cell.{name})::bigint AS {name}" for name in SUMS)
+NAMES = ", ".join(SUMS)
+REPLACED = ", ".join(f"{name} = excluded.{name}" for name in SUMS)
+DIFFER = "({}) IS DISTINCT FROM ({})".format(
+    ", ".join(f"known.{name}" for name in SUMS), ", ".join(f"excluded.{name}" for name in SUMS)
+)
+
+
+def _rolled_up(part: str, row: str, kind: Kind) -> str:
+    """Of these rows those that are queued no more."""
+    return (
+        f"{part} AND NOT EXISTS (SELECT FROM cus_unsealed AS queued WHERE queued.tenant_id = {{whose}} "
+        f"AND queued.kind = {kind.number} AND queued.row_id = {row}.id)"
+    )
+
+
+DUE = cells(
+    (
+        _rolled_up(CALLS, "usage", USAGE), _rolled_up(ADJUSTMENTS, "adjustment", ADJUSTMENT),
+        _rolled_up(REFUSALS, "decision", DECISION),
+    ),
+    **SPAN,
+)  # fmt: skip
+# Unknown is like unknown here, and a join must find it by a hash.
+SAME = " AND ".join(
+    f"coalesce(due.{name}, '{NOBODY}') = coalesce(known.{name}, '{NOBODY}')" for name in DIMENSIONS
+)  # fmt: skip
+MAKE_QUARTERS = f"""
+WITH due AS MATERIALIZED (
+    SELECT {QUARTER.format(at="cell.at")} AS starts_at, {", ".join(DIMENSIONS)}, {ADDED}
+    FROM {table_of(DUE)} GROUP BY 1, 2, 3, 4, 5, 6, 7
+), gone AS (
+    DELETE FROM cus_usage_quarters AS known
+    WHERE known.tenant_id = %(tenant_id)s AND known.starts_at >= %(since)s AND known.starts_at < %(until)s
+        AND NOT EXISTS (SELECT FROM due WHERE due.starts_at = known.starts_at AND {SAME})
+    RETURNING 1
+), made AS (
+    INSERT INTO cus_usage_quarters AS known (tenant_id, starts_at, {", ".join(DIMENSIONS)}, {NAMES})
+    SELECT %(tenant_id)s, starts_at, {", ".join(DIMENSIONS)}, {NAMES} FROM due
+    ON CONFLICT (tenant_id, starts_at, {", ".join(DIMENSIONS)}) DO UPDATE SET {REPLACED} WHERE {DIFFER}
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM made)
+"""  # noqa: S608 - names of our own
+
+CALLED = f"""
+SELECT id FROM cus_integrations WHERE tenant_id = %(tenant_id)s
+UNION SELECT integration_id FROM cus_usage_daily WHERE tenant_id = %(tenant_id)s AND date = %(date)s
+UNION SELECT integration_id FROM {table_of(cells((QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
+WHERE integration_id IS NOT NULL
+"""  # noqa: S608 - names of our own
+# Writing nothing locks a row all the same, and where there is none nobody can make one before this is over.
+LOCK_DAYS = f"""
+INSERT INTO cus_usage_daily AS known (tenant_id, integration_id, date, {NAMES})
+SELECT %(tenant_id)s, id, %(date)s, {", ".join("0" for _ in SUMS)} FROM unnest(%(locked)s::uuid[]) AS id ORDER BY id
+ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET calls = known.calls WHERE false
+"""  # noqa: S608 - names of our own
+# What was not locked did not exist: calls made it since, and it is right.
+MAKE_DAYS = f"""
+WITH due AS MATERIALIZED (
+    SELECT integration_id, {ADDED} FROM {table_of(cells((QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
+    WHERE integration_id = ANY(%(locked)s) GROUP BY 1
+), gone AS (
+    DELETE FROM cus_usage_daily AS known
+    WHERE known.tenant_id = %(tenant_id)s AND known.date = %(date)s AND known.integration_id = ANY(%(locked)s)
+        AND NOT EXISTS (SELECT FROM due WHERE due.integration_id = known.integration_id)
+    RETURNING known.calls, known.blocked
+), made AS (
+    INSERT INTO cus_usage_daily AS known (tenant_id, integration_id, date, {NAMES})
+    SELECT %(tenant_id)s, integration_id, %(date)s, {NAMES} FROM due
+    ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET {REPLACED} WHERE {DIFFER}
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone WHERE calls <> 0 OR blocked <> 0) + (SELECT count(*) FROM made),
+    (SELECT coalesce(sum(calls), 0) FROM due)::bigint, (SELECT coalesce(sum(cost_nanos), 0) FROM due)::bigint
+"""  # noqa: S608 - names of our own
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A day that was made anew: its sums, and how many rows of sums were not as they should be."""
+
+    date: date
+    calls: int
+    cost_nanos: int
+    wrong_days: int
+    wrong_quarters: int
+
+
+class EvidenceGone(Exception):
+    """The evidence of this day is not, or not all, in the database, so its sums cannot be made from it."""
+
+
+def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
+    """Make the sums of a day of the tenant's calendar anew, in one transaction; a trial changes nothing.
+
+    Doing it again changes nothing either. Raises `EvidenceGone`.
+    """
+    zone = ZoneInfo(tenant.timezone)
+    since, until = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    values: dict[str, Any] = {"tenant_id": tenant.pk, "date": day, "since": since, "until": until}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+        _check_evidence(cursor, since, until)
+        cursor.execute(MAKE_QUARTERS, values)
+        ((wrong_quarters,),) = cursor.fetchall()
+        cursor.execute(CALLED, values)
+        values["locked"] = [integration_id for (integration_id,) in cursor.fetchall()]
+        cursor.execute(LOCK_DAYS, values)
+        cursor.execute(MAKE_DAYS, values)
+        ((wrong_days, calls, cost_nanos),) = cursor.fetchall()
+        if is_trial:
+            transaction.set_rollback(True)
+    return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_quarters)
+
+
+def _check_evidence(cursor: Any, since: datetime, until: datetime) -> None:
+    """A month that is kept elsewhere is in nobody's sums."""
+    wanted = {Month.of(since), Month.of(until - timedelta(microseconds=1))}
+    for table in PARTITIONED:
+        if not wanted <= set(months_of(cursor, table)):
+            raise EvidenceGone(f"{EvidenceGone.__doc__}")

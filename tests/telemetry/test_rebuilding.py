@@ -1,0 +1,164 @@
+"""Sums that are made anew from evidence are those that were kept as it was written."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from threading import Event
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from accounts.models import Tenant
+from telemetry.derived import UnsealedRow, UsageDay, UsageQuarter
+from telemetry.rebuilding import EvidenceGone, rebuild
+from tests import people
+from tests.commands.asking import ask
+from tests.console.evidence import adjusted, carried, refused
+from tests.telemetry.sums import check_sums, drain
+
+INTEGRATIONS = [UUID(int=number) for number in range(1, 4)]
+
+
+def anything_happens(tenant: Tenant, chance: random.Random, now: datetime) -> None:
+    """A call, a refusal or a correction, some time in the last two days; now and then some of it is rolled up."""
+    at = now - timedelta(seconds=chance.randrange(2 * 86_400))
+    integration_id, model = chance.choice(INTEGRATIONS), chance.choice("ab")
+    match chance.randrange(4):
+        case 0:
+            refused(tenant, at=at, integration_id=chance.choice([integration_id, None]), model=model)
+        case 1:
+            changes = {"error_code": "overloaded", "cost_nanos": None, "tokens_out": None, "latency_ms": None}
+            carried(tenant, at=at, integration_id=integration_id, agent_id=chance.choice([None, "bot"]), **changes)
+        case kind:
+            cost = chance.randrange(10**12)
+            call = carried(tenant, at=at, integration_id=integration_id, model=model, cost_nanos=cost)
+            if kind == 2:
+                adjusted(call, chance.randrange(-cost, 1000), tokens_in=-5)
+
+
+def roll_some_up(chance: random.Random) -> None:
+    ids = list(UnsealedRow.objects.values_list("pk", flat=True))
+    drain(chance.sample(ids, chance.randrange(len(ids) + 1)))
+
+
+def spoil(chance: random.Random) -> None:
+    """Sums as nobody should find them."""
+    for rows in (UsageDay.objects, UsageQuarter.objects):
+        for row in rows.filter(tenant_id=people.acme().pk):
+            if chance.random() < 0.2:
+                row.delete()
+            elif chance.random() < 0.3:
+                row.cost_nanos += 1
+                row.save()
+    UsageDay.objects.create(tenant_id=people.acme().pk, integration_id=UUID(int=9), date=timezone.now().date(), calls=3)
+
+
+def days_around(now: datetime) -> list[date]:
+    return [(now - timedelta(days=number)).date() for number in range(-1, 4)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+def test_whatever_happened_and_whatever_is_queued_all_sums_are_right_again(zone: str) -> None:
+    chance, now, tenant = random.Random(zone), timezone.now(), people.acme()
+    tenant.timezone = zone
+    tenant.save()
+    carried(people.globex(), at=now)
+    for _ in range(2):
+        for _ in range(12):
+            anything_happens(tenant, chance, now)
+        roll_some_up(chance)
+        check_sums(tenant)
+        spoil(chance)
+        for day in days_around(now):
+            rebuild(tenant, day)
+        check_sums(tenant)
+    check_sums(people.globex())
+
+
+@pytest.mark.django_db
+def test_what_is_right_is_not_written_and_what_is_wrong_is_told() -> None:
+    now, tenant = timezone.now(), people.acme()
+    call = carried(tenant, at=now, cost_nanos=100)
+    refused(tenant, at=now, integration_id=call.integration_id)
+    drain()
+    day = now.date()
+    made = rebuild(tenant, day)
+    assert (made.calls, made.cost_nanos, made.wrong_days, made.wrong_quarters) == (1, 100, 0, 0)
+    UsageDay.objects.update(blocked=7)
+    UsageQuarter.objects.update(calls=7)
+    (shown,) = ask("backfill_usage", "--tenant=acme", f"--date={day}", "--dry-run")
+    assert (shown["date"], shown["wrong_days"], shown["wrong_quarters"]) == (str(day), 1, 2)
+    assert UsageDay.objects.get().blocked == 7
+    (shown,) = ask("backfill_usage", "--tenant=acme", f"--from={day}", f"--to={day}")
+    assert (shown["wrong_days"], shown["wrong_quarters"]) == (1, 2)
+    (shown,) = ask("backfill_usage", "--lookback=1")
+    assert (shown["wrong_days"], shown["wrong_quarters"]) == (0, 0)
+    check_sums(tenant)
+
+
+@pytest.mark.django_db
+def test_days_are_cut_anew_after_a_tenant_has_moved() -> None:
+    now, tenant = timezone.now(), people.acme()
+    for hour in range(0, 48, 5):
+        carried(tenant, at=now - timedelta(hours=hour))
+    drain()
+    tenant.timezone = "Pacific/Auckland"
+    tenant.save()
+    ask("backfill_usage", "--tenant=acme", "--lookback=4")
+    check_sums(tenant)
+
+
+@pytest.mark.django_db
+def test_sums_outlive_their_evidence() -> None:
+    UsageDay.objects.create(
+        tenant_id=people.acme().pk, integration_id=UUID(int=1), date=date(2019, 5, 5), calls=3, cost_nanos=5
+    )
+    with pytest.raises(EvidenceGone):
+        rebuild(people.acme(), date(2019, 5, 5))
+    assert ask("backfill_usage", "--date=2019-05-05") == []
+    assert UsageDay.objects.get().calls == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_calls_settle_and_are_rolled_up_while_days_are_made_anew() -> None:
+    busy_hours(calls=25, writers=2)
+
+
+def busy_hours(*, calls: int, writers: int) -> None:
+    """Several write evidence of today, somebody rolls it up, and somebody else makes today anew all the time."""
+    tenant, over = people.acme(), Event()
+    now = datetime.now(UTC)
+
+    def write(number: int) -> None:
+        chance = random.Random(number)
+        for count in range(calls):
+            # Each brings integrations along that nobody has seen before.
+            with transaction.atomic():
+                for integration in sorted({chance.randrange(1, 4), 1000 * number + count // 10}):
+                    call = carried(tenant, at=now, integration_id=UUID(int=integration), cost_nanos=1)
+                if chance.random() < 0.3:
+                    adjusted(call, 10)
+                refused(tenant, at=now, integration_id=call.integration_id)
+        connection.close()
+
+    def roll_up() -> None:
+        while not over.is_set():
+            with transaction.atomic():
+                drain()
+        connection.close()
+
+    with ThreadPoolExecutor(writers + 1) as threads:
+        writing = [threads.submit(write, number) for number in range(1, writers + 1)]
+        rolling = threads.submit(roll_up)
+        while not all(one.done() for one in writing):
+            rebuild(tenant, now.date())
+        over.set()
+        for one in [*writing, rolling]:
+            one.result()
+    check_sums(tenant)
+    drain()
+    rebuild(tenant, now.date())
+    check_sums(tenant)
