@@ -5,7 +5,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo serve test soak fuzz openapi bench lint audit format clean
+.PHONY: help setup demo serve test soak scale fuzz openapi bench lint audit format clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: setup ## Run every test on a real PostgreSQL
 
 soak: setup ## The longer proofs: crashes and races at length
 	@$(BIN)/python -m pytest -m soak -n 0 $(ARGS)
+
+scale: setup ## Measure sums and pages over ten million calls (needs 20 GB; ARGS="--rows 1000000" for fewer)
+	@$(BIN)/python -m tests.scale $(ARGS)
 
 fuzz: setup ## Ask REST and the gateway 20,000 questions that nobody would
 	@$(BIN)/python -m pytest -m fuzz -n 0 $(ARGS)

@@ -1,6 +1,6 @@
 """REST: the calls that a filter picks, all of them, as a file that is written while it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -29,13 +29,14 @@ class ExportQuery(CallsQuery, BetweenSerializer):
 class WhateverIsAccepted(BaseContentNegotiation):
     """The format is asked for in the query; what went wrong is told in JSON."""
 
-    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
 
 
 class UsageExportView(EvidenceView):

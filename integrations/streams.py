@@ -29,7 +29,7 @@ class Streamed(StreamingHttpResponse):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = iter(self)
-        while (piece := await sync_to_async(next)(pieces, None)) is not None:
+        while piece := await sync_to_async(_next)(pieces):
             yield piece
 
 
@@ -37,6 +37,11 @@ def _encodings(accepted: str) -> set[str]:
     """The encodings that a client takes; one with the weight 0 it does not."""
     named = [part.partition(";") for part in accepted.lower().split(",")]
     return {name.strip() for name, _, weight in named if weight.replace(" ", "").rstrip("0.") != "q="}
+
+
+def _next(pieces: Iterator[bytes]) -> bytes:
+    """The next piece; nothing at the end."""
+    return next(pieces, b"")
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[bytes]:

@@ -31,7 +31,11 @@ def furnish(tenant: Tenant, chance: random.Random) -> None:
     """Two days of calls, refusals and corrections, of which about half is rolled up."""
     for number in range(60):
         at = BEGIN + timedelta(seconds=chance.randrange(2 * 86_400))
-        shared = {"integration_id": UUID(int=chance.randrange(1, 3)), "model": chance.choice("ab"), "at": at}
+        shared: dict[str, Any] = {
+            "integration_id": UUID(int=chance.randrange(1, 3)),
+            "model": chance.choice("ab"),
+            "at": at,
+        }
         if chance.random() < 0.3:
             refused(tenant, **shared)
             continue

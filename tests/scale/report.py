@@ -1,0 +1,117 @@
+"""Asks every question about the largest tenant, again and again, and shows how long the answers took."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.test import Client
+
+from accounts.models import Tenant, User
+from integrations.key_services import create_key
+from integrations.models import Integration
+from monitoring.month_usage import MonthUsage
+from telemetry.models import UsageRecord
+from tests.rest.programs import speaking
+from tests.scale.filling import RARE_MODEL
+
+FLOOR_MS = 300
+SPAN_DAYS = 30
+
+
+def report(filled: str, *, times: int) -> str:
+    """Figures as a table in Markdown."""
+    tenant = Tenant.objects.get(slug="tenant-1")
+    now = datetime.now(UTC)
+    since = now - timedelta(days=SPAN_DAYS)
+    mine = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=since).count()
+    lines = [
+        f"{filled} {_size()}. The largest tenant has {mine:,} calls in the last {SPAN_DAYS} days; "
+        f"each question about them is asked {times} times, in this process, on a warm cache.",
+        "",
+        "| question | p50 ms | p95 ms |",
+        "|---|---|---|",
+    ]
+    slow = []
+    for name, ask in questions(tenant, since, now):
+        ask()
+        took = sorted(_timed(ask) for _ in range(times))
+        p50, p95 = took[len(took) // 2], took[int(len(took) * 0.95)]
+        lines.append(f"| {name} | {p50:,.0f} | {p95:,.0f} |")
+        sys.stderr.write(lines[-1] + "\n")
+        if p95 > FLOOR_MS:
+            slow.append(name)
+    lines += ["", f"Above {FLOOR_MS} ms: {', '.join(slow) if slow else 'none'}."]
+    return "\n".join(lines)
+
+
+def questions(tenant: Tenant, since: datetime, now: datetime) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Everything that sums up or lists a tenant's calls: what is asked, and how."""
+    browser = Client()
+    browser.force_login(User.objects.get(email=f"owner@{tenant.slug}.example"))
+    _, secret = create_key(tenant=tenant, name="scale", scopes=["read"])
+    asker = speaking(secret)
+    call = UsageRecord.objects.for_tenant(tenant.pk).filter(session_id__isnull=False, agent_id__isnull=False)
+    some = call.filter(created_at__gte=since).order_by("created_at")[0]
+    span = {"created_after": since.isoformat(), "created_before": now.isoformat()}
+
+    def page(path: str, **query: str) -> tuple[str, Callable[[], object]]:
+        return _named(f"`{path}`", query), lambda: _answered(browser.get(path, query))
+
+    def rest(path: str, given: dict[str, str], **query: str) -> tuple[str, Callable[[], object]]:
+        return _named(f"`GET {path}`", query), lambda: _answered(asker.get(f"/api/v1/cus/{path}", {**given, **query}))
+
+    yield page("/")
+    for query in (
+        {}, {"result": "failed"}, {"result": "blocked"}, {"result": "warned"}, {"model": some.model},
+        {"model": RARE_MODEL}, {"integration": str(some.integration_id)}, {"reason": "overloaded"},
+        {"reason": "no_such_thing"},
+    ):  # fmt: skip
+        yield page("/cus/activity", since="30d", **query)
+    yield page("/cus/incidents", since="30d")
+    yield page("/cus/incidents", since="30d", integration=str(some.integration_id))
+    yield page(f"/cus/calls/{some.call_id}")
+    for by in (
+        "", "model", "provider", "integration", "key", "agent", "session", "day", "hour", "model,day", "key,model",
+        "agent,day", "session,model",
+    ):  # fmt: skip
+        yield rest("usage-summary", span, **({"group_by": by} if by else {}))
+    for name, value in _filters(some):
+        yield rest("usage-summary", span, group_by="day", **{name: value})
+        yield rest("usage-history", span, limit="100", **{name: value})
+    yield rest("usage-history", span, limit="100")
+    yield rest("usage-history", span, limit="100", policy_result="blocked")
+    yield rest("usage-history", span, limit="100", model=RARE_MODEL)
+    yield rest("daily-aggregates", {})
+    yield (
+        "the metrics' sums of the month, of all tenants",
+        lambda: MonthUsage().of(list(Integration.objects.present().select_related("tenant")), now),
+    )
+
+
+def _filters(some: UsageRecord) -> Iterator[tuple[str, str]]:
+    for name in ("integration_id", "key_id", "model", "provider", "agent_id", "session_id", "policy_result"):
+        yield name, str(getattr(some, name))
+
+
+def _named(path: str, query: dict[str, str]) -> str:
+    told = " ".join(f"{name}={value}" if len(value) < 20 else f"{name}=…" for name, value in query.items())
+    return f"{path} {told}".strip()
+
+
+def _answered(answer: Any) -> None:
+    assert answer.status_code == 200, answer.content[:500]
+
+
+def _timed(ask: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    ask()
+    return (time.perf_counter() - begun) * 1000
+
+
+def _size() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        return f"The database has {cursor.fetchall()[0][0]}"
