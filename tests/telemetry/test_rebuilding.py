@@ -1,6 +1,10 @@
 """Sums that are made anew from evidence are those that were kept as it was written."""
 
+import os
 import random
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Event
@@ -14,11 +18,12 @@ from accounts.models import Tenant
 from telemetry.derived import UnsealedRow, UsageDay, UsageQuarter
 from telemetry.rebuilding import EvidenceGone, rebuild
 from tests import people
-from tests.commands.asking import ask
+from tests.commands.asking import PROJECT, ask, database_url
 from tests.console.evidence import adjusted, carried, refused
 from tests.telemetry.sums import check_sums, drain
 
 INTEGRATIONS = [UUID(int=number) for number in range(1, 4)]
+NEVER_CALLED = UUID(int=9)
 
 
 def anything_happens(tenant: Tenant, chance: random.Random, now: datetime) -> None:
@@ -52,7 +57,10 @@ def spoil(chance: random.Random) -> None:
             elif chance.random() < 0.3:
                 row.cost_nanos += 1
                 row.save()
-    UsageDay.objects.create(tenant_id=people.acme().pk, integration_id=UUID(int=9), date=timezone.now().date(), calls=3)
+    UsageDay.objects.update_or_create(
+        tenant_id=people.acme().pk, integration_id=NEVER_CALLED, date=days_around(timezone.now())[-2],
+        defaults={"calls": 3},
+    )  # fmt: skip
 
 
 def days_around(now: datetime) -> list[date]:
@@ -162,3 +170,30 @@ def busy_hours(*, calls: int, writers: int) -> None:
     drain()
     rebuild(tenant, now.date())
     check_sums(tenant)
+
+
+@pytest.mark.soak
+@pytest.mark.django_db(transaction=True)
+def test_a_hundred_thousand_happenings_and_ten_killed_backfills_leave_every_sum_right() -> None:
+    tenant, chance, now = people.acme(), random.Random(9), timezone.now()
+    environment = {**os.environ, "DATABASE_URL": database_url()}
+    command = [sys.executable, "manage.py", "backfill_usage", "--lookback=3"]
+    killed = 0
+    for number in range(100):
+        with transaction.atomic():
+            for _ in range(1_000):
+                anything_happens(tenant, chance, now)
+        if number % 10 == 5:
+            with transaction.atomic():
+                spoil(chance)
+            with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL) as backfill:
+                # Until it is at work; then in the middle of some day.
+                while backfill.poll() is None and UsageDay.objects.filter(integration_id=NEVER_CALLED).exists():
+                    time.sleep(chance.random() / 50)
+                killed += backfill.poll() is None
+                backfill.kill()
+        with transaction.atomic():
+            roll_some_up(chance)
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    check_sums(tenant)
+    assert killed
