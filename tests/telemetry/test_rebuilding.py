@@ -131,6 +131,32 @@ def test_sums_outlive_their_evidence() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_day_that_is_made_anew_waits_for_the_call_that_is_being_written() -> None:
+    tenant, now = people.acme(), datetime.now(UTC)
+    carried(tenant, at=now)
+
+    def make_anew() -> None:
+        rebuild(tenant, now.date())
+        connection.close()
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            carried(tenant, at=now, cost_nanos=7)
+            making = threads.submit(make_anew)
+            while not making.done() and not somebody_waits():
+                time.sleep(0.005)
+            assert not making.done()
+        making.result()
+    check_sums(tenant)
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchall()[0][0])
+
+
+@pytest.mark.django_db(transaction=True)
 def test_calls_settle_and_are_rolled_up_while_days_are_made_anew() -> None:
     busy_hours(calls=25, writers=2)
 
