@@ -5,7 +5,7 @@ from rest_framework.response import Response
 
 from enforcement.usage_api import EvidenceView
 from integrations.access import holder_of
-from integrations.doors import check_may_read_of
+from integrations.doors import check_reaches_all_of
 from telemetry.models import Seal
 
 
@@ -17,6 +17,6 @@ class CheckpointView(EvidenceView):
 
     def get(self, request: Request) -> Response:
         key = holder_of(request).key
-        check_may_read_of(key, None)
+        check_reaches_all_of(key, None)
         seal = Seal.objects.newest(key.tenant_id)
         return Response({"checkpoint": seal.header.to_json() if seal is not None else None})

@@ -13,7 +13,7 @@ from enforcement.usage_api import CallsQuery, EvidenceView, equal_of
 from enforcement.usage_reads import CALL_FIELDS, all_of_history
 from integrations.access import holder_of
 from integrations.cursors import BetweenSerializer, asked
-from integrations.doors import check_may_read_of
+from integrations.doors import check_reaches_all_of
 from integrations.streams import Streamed
 from telemetry.exports import csv_lines, json_lines
 
@@ -46,7 +46,7 @@ class UsageExportView(EvidenceView):
 
     def get(self, request: Request) -> StreamingHttpResponse:
         key, query = holder_of(request).key, asked(ExportQuery, request.query_params)
-        check_may_read_of(key, query.get("integration_id"))
+        check_reaches_all_of(key, query.get("integration_id"))
         records = all_of_history(
             tenant_id=key.tenant_id,
             equal=equal_of(query),
