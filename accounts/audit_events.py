@@ -69,6 +69,7 @@ class Action(StrEnum):
     PRICES_IMPORTED = "prices.imported"
     MASTER_KEY_ADDED = "master_key.added"
     INTEGRATION_CHECKED = "integration.checked"
+    CALL_CONFLICTED = "call.conflicted"
     RESERVATION_CHARGED = "reservation.charged"
     BACKUP_WRITTEN = "backup.written"
     EVIDENCE_EXPIRED = "evidence.expired"

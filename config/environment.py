@@ -90,6 +90,8 @@ class Environment(BaseSettings):
     """Largest request body the proxy reads."""
     rest_requests_per_minute: int = Field(default=3_000, ge=0)
     """Of one gateway key over REST, in all processes together; 0: any number. Calls to providers are not among them."""
+    ingest_days: int = Field(default=7, ge=1, le=28)
+    """How old a call may be that a program tells of."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     upstream_connect_seconds: float = Field(default=5, gt=0)
     upstream_first_byte_seconds: float = Field(default=300, gt=0)

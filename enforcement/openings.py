@@ -8,9 +8,14 @@ are of three kinds, and each is found exactly once:
 * in flight: their reservations are locked, and the window is added to what they hold, so that whoever settles them
   moves it, too. The row of the window is committed before the wait, for a statement sees no row that is younger.
 * ended: a call that ends meanwhile waits for the lock on its reservation, so what is not in flight is in the evidence.
+
+A call that is told when it is over has no reservation. Whoever writes it has opened its windows before, by a
+configuration that is still in force in the transaction, so that it is in the evidence that an opening reads or moves
+the window itself, and never both.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -55,12 +60,23 @@ TOKENS_OUT = "coalesce(usage.tokens_out, 0) + coalesce(adjustment.tokens_out, 0)
 AMOUNTS = {"cost": COST, "tokens": f"{TOKENS_IN} + {TOKENS_OUT}", "tokens_in": TOKENS_IN, "tokens_out": TOKENS_OUT}
 SECONDS = " AND usage.settled_at > statement_timestamp() - interval '61 seconds' GROUP BY 1"
 SECOND_OF = "floor(extract(epoch FROM {at}))::bigint"
+# A call that was told to us counts in the second in which it was made, which may be long gone, and in none to come.
+ENDED_AT = (
+    """CASE usage.source WHEN 'ingest' THEN least(usage.created_at, usage.settled_at) ELSE usage.settled_at END"""
+)
 # A request counts when it is admitted, whether it has ended or not.
 ADMITTED = """
 FROM cus_enforcement_decisions AS decision
 WHERE decision.tenant_id = %(tenant_id)s AND decision.evaluated_at >= %(starts_at)s
     AND (%(ends_at)s::timestamptz IS NULL OR decision.evaluated_at < %(ends_at)s)
     AND decision.result IN ('allowed', 'warned')
+"""
+# One that was made elsewhere has no decision, and is counted by its usage.
+TOLD = """
+FROM cus_llm_usage AS usage
+WHERE usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(starts_at)s
+    AND (%(ends_at)s::timestamptz IS NULL OR usage.created_at < %(ends_at)s)
+    AND usage.source = 'ingest' AND usage.dispatched
 """
 IN_FLIGHT = """
 SELECT reservation.call_id, reservation.bound_tokens_in, reservation.bound_tokens_out, reservation.bound_cost_nanos
@@ -98,10 +114,7 @@ def spent_before(
     if limit.metric == "concurrency" or limit.period == "minute":
         return 0
     if counts_admissions(limit):
-        rows = query(
-            "SELECT count(*) " + ADMITTED + target_of(limit, "decision"),
-            values_of(limit, tenant_id, starts_at, ends_at),
-        )
+        rows = query(f"SELECT {requests(limit)}", values_of(limit, tenant_id, starts_at, ends_at))
     else:
         amount = f"SELECT coalesce(sum({AMOUNTS[limit.metric]}), 0)::bigint "
         rows = query(amount + EVIDENCE + target_of(limit, "usage"), values_of(limit, tenant_id, starts_at, ends_at))
@@ -115,10 +128,15 @@ def seconds_before(query: Query, limit: LimitSnapshot, tenant_id: UUID) -> dict[
         second = SECOND_OF.format(at="decision.evaluated_at")
         recent = " AND decision.evaluated_at > statement_timestamp() - interval '61 seconds' GROUP BY 1"
         rows = query(f"SELECT {second}, count(*) " + ADMITTED + target_of(limit, "decision") + recent, values)
+        told = f"SELECT {SECOND_OF.format(at=ENDED_AT)}, count(*) " + TOLD + target_of(limit, "usage") + SECONDS
+        rows = [*rows, *query(told, values)]
     else:
-        select = f"SELECT {SECOND_OF.format(at='usage.settled_at')}, sum({AMOUNTS[limit.metric]})::bigint "
+        select = f"SELECT {SECOND_OF.format(at=ENDED_AT)}, sum({AMOUNTS[limit.metric]})::bigint "
         rows = query(select + EVIDENCE + target_of(limit, "usage") + SECONDS, values)
-    return {int(second): int(amount) for second, amount in rows if amount}
+    amounts: Counter[int] = Counter()
+    for second, amount in rows:
+        amounts[int(second)] += int(amount)
+    return {second: amount for second, amount in amounts.items() if amount}
 
 
 def held_in_flight(
@@ -152,6 +170,12 @@ def wait_for_transactions(connection: psycopg.Connection[Any]) -> None:
 def _bound(metric: str, tokens_in: int, tokens_out: int, cost_nanos: int) -> int:
     bounds = {"cost": cost_nanos, "tokens_in": tokens_in, "tokens_out": tokens_out, "tokens": tokens_in + tokens_out}
     return bounds.get(metric, 1)
+
+
+def requests(limit: LimitSnapshot) -> str:
+    """The expression for how many requests of a stretch of time `limit` counts."""
+    admitted, told = ADMITTED + target_of(limit, "decision"), TOLD + target_of(limit, "usage")
+    return f"(SELECT count(*) {admitted}) + (SELECT count(*) {told})"
 
 
 def target_of(limit: LimitSnapshot, row: str) -> str:

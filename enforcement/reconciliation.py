@@ -145,7 +145,7 @@ def _evidence(limit: LimitSnapshot) -> str:
     if limit.metric == "concurrency":
         return "0::bigint"
     if openings.counts_admissions(limit):
-        return f"SELECT count(*) {openings.ADMITTED}{openings.target_of(limit, 'decision')}"
+        return f"SELECT {openings.requests(limit)}"
     amount = openings.AMOUNTS[limit.metric]
     return f"SELECT coalesce(sum({amount}), 0)::bigint {openings.EVIDENCE}{openings.target_of(limit, 'usage')}"
 

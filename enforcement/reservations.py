@@ -8,7 +8,6 @@ truth that arrives later is an adjustment.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,10 +25,9 @@ from enforcement.lanes import Line
 from enforcement.settlement import settle
 from enforcement.store import database_url
 from enforcement.sweeper import EXTERNAL_WORKER
+from enforcement.told import Told, priced
 from telemetry.entries import UsageEntry, clean
 from telemetry.price_book import PriceBook
-from telemetry.pricing import cost_of
-from telemetry.usage import Usage
 
 ENDPOINT = "reservation"
 SOURCE = "reservation"
@@ -66,17 +64,6 @@ class AlreadyResolved(Exception):
     """The reservation was settled or released before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a program says of its call. Tokens are priced by us; its word on the cost counts where they cannot be."""
-
-    usage: Usage | None
-    model: str | None = None
-    cost_nanos: int | None = None
-    latency_ms: int | None = None
-    error_code: str | None = None
-
-
 def reserve(question: Question, *, seconds: float, now: datetime) -> tuple[UUID, Admission] | Stale:
     """Decide over the question, durably, and hold what it asks for until `seconds` have passed.
 
@@ -102,7 +89,7 @@ def settle_reservation(*, tenant_id: UUID, key_id: UUID, call_id: UUID, told: To
     """
     with _line() as connection:
         row = _find(connection, tenant_id, key_id, call_id)
-        usage = _priced(_ended(row, tenant_id, call_id), row, told, book)
+        usage = priced(_ended(row, tenant_id, call_id), told, book, bound_nanos=row["bound_cost_nanos"])
         settle(connection, [Settlement(clean(usage), _holds(connection, row))])
 
 
@@ -171,34 +158,6 @@ def _ended(row: dict[str, Any], tenant_id: UUID, call_id: UUID) -> UsageEntry:
         policy_result=row["result"],
         source=SOURCE,
         created_at=row["evaluated_at"],
-    )
-
-
-def _priced(entry: UsageEntry, row: dict[str, Any], told: Told, book: PriceBook) -> UsageEntry:
-    usage, stated = told.usage or Usage(None, None), told.cost_nanos
-    price = book.find(entry.provider, told.model or entry.model, entry.created_at, entry.tenant_id)
-    cost = cost_of(usage, price)
-    nanos, status, flags = cost.nanos, str(cost.status), list(cost.flags)
-    if nanos is None and stated is not None:
-        nanos, status = stated, "provider_stated"
-    elif nanos is None and row["bound_cost_nanos"] is not None:
-        nanos, status = row["bound_cost_nanos"], "estimated"
-        flags.append("cost_at_bound")
-    return replace(
-        entry,
-        model=entry.model or told.model or "",
-        response_model=told.model,
-        tokens_in=usage.input_total,
-        tokens_out=usage.output_total,
-        token_classes=usage.token_classes(),
-        cost_nanos=nanos,
-        cost_status=status,
-        cost_lines=[line.to_json() for line in cost.lines],
-        price_version=cost.price_version,
-        flags=flags,
-        metadata={"stated_cost_nanos": stated} if stated is not None else {},
-        latency_ms=told.latency_ms,
-        error_code=told.error_code,
     )
 
 

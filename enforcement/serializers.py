@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from enforcement.estimates import Estimate
-from enforcement.reservations import Told
+from enforcement.told import Told
 from integrations.doors import ChoiceField
 from integrations.limits import LimitScope, Metric, Mode, Period
 from integrations.money import NANOS_PER_CENT

@@ -5,6 +5,7 @@ from django.urls import path
 from enforcement.api import DecisionsView, DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
 from enforcement.evidence_api import CheckpointView
+from enforcement.ingest_api import IngestBatchView, IngestView
 from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.key_api import KeyTestView
 from enforcement.reservation_api import ReleaseView, ReservationsView, SettleView
@@ -21,6 +22,8 @@ urlpatterns = [
     path("cus/daily-aggregates", DailyAggregatesView.as_view(), name="daily-aggregates"),
     path("cus/evidence/checkpoint", CheckpointView.as_view(), name="evidence-checkpoint"),
     path("cus/usage-export", UsageExportView.as_view(), name="usage-export"),
+    path("cus/telemetry/llm-usage", IngestView.as_view(), name="telemetry-llm-usage"),
+    path("cus/telemetry/llm-usage/batch", IngestBatchView.as_view(), name="telemetry-llm-usage-batch"),
     path("decisions", DecisionsView.as_view(), name="decisions"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),

@@ -120,7 +120,9 @@ def _holder(request: HttpRequest, scope: Scope | None) -> KeyHolder | None:
         holder = holder_kept(request)
     except (AuthenticationFailed, PermissionDenied):
         return None
-    return holder if holder is not None and (scope is None or scope in holder.key.scopes) else None
+    if holder is None or holder.integration_id is not None:
+        return None
+    return holder if scope is None or scope in holder.key.scopes else None
 
 
 def _digest(request: HttpRequest, scopes: list[str]) -> bytes:

@@ -61,6 +61,11 @@ QUESTION = {
     "OPTIONS": "inference manage foreign 200; * 401",
 }
 """What any key may ask: whose things it may ask about is decided by what it names."""
+TOLD = {
+    "GET HEAD PUT PATCH DELETE": "inference 403; manage foreign 405; * 401",
+    "POST": "inference 403; manage foreign 400; * 401",
+    "OPTIONS": "inference 403; manage foreign 200; * 401",
+}
 PAGE = {
     "GET HEAD": "nobody inference manage foreign login; operator 403; * 200",
     "POST PUT PATCH DELETE OPTIONS": "* 405",
@@ -292,6 +297,8 @@ DECLARED: dict[str, dict[str, str]] = {
     "daily-aggregates": REPORT,
     "evidence-checkpoint": REPORT,
     "usage-export": REPORT,
+    "telemetry-llm-usage": TOLD,
+    "telemetry-llm-usage-batch": TOLD,
     "tenant": {
         "GET HEAD PATCH OPTIONS": "inference 403; manage foreign 200; * 401",
         "POST PUT DELETE": "inference 403; manage foreign 405; * 401",

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OWN, THEIRS = "own", "theirs"
 WHOSE = ("acme", "globex")
-OF_THE_LEDGER = ("reservations", "reservation-settle", "reservation-release")
+OF_THE_LEDGER = (
+    "reservations", "reservation-settle", "reservation-release", "telemetry-llm-usage", "telemetry-llm-usage-batch",
+)  # fmt: skip
 """They ask by connections of the ledger's own, for which what this test has not committed is not there."""
 KEYS = {"acme": "manage", "globex": "foreign"}
 MOST_STEPS = 8

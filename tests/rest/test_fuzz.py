@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from enforcement import reservations
+from enforcement import reservations, told_lane
 from tests.rest.fuzzing import World, ask, build
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -13,7 +13,7 @@ CHAPTERS = [
     {"Integrations", "Audit"},
     {"Gateway keys", "Tenant and members"},
     {"Limits", "Usage"},
-    {"Enforcement", "Decisions"},
+    {"Enforcement", "Decisions", "Telemetry"},
 ]
 MOST_IDLE = 3
 """Operations of a chapter that may have found nothing to do."""
@@ -24,6 +24,7 @@ def world() -> Iterator[World]:
     yield build()
     while reservations._idle:
         reservations._idle.pop().close()
+    told_lane.stop()
 
 
 def found_in(world: World) -> str:

@@ -56,6 +56,11 @@ class Operation:
     """The codes of 429 that are its own."""
     outages: Mapping[str, str] = field(default_factory=dict)
     """The codes of 503 that are its own."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """The same of 404, and of 413."""
+    too_large: Mapping[str, str] = field(default_factory=dict)
+    also: Sequence[int] = ()
+    """Other statuses of a success, with the same answer."""
     refuses_with: Sequence[int] = ()
     """Statuses under which it also answers with `answers`."""
 

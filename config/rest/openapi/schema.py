@@ -15,17 +15,19 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework.serializers import Serializer
 
 from config.rest.errors import PROBLEM
-from config.rest.openapi import checks, evidence, integrations, keys, limits, people
+from config.rest.openapi import checks, evidence, integrations, keys, limits, people, telemetry
 from config.rest.openapi.operations import Operation, Operations
 from config.rest.openapi.problems import ProblemRecord, example_of_problem, problems_of
+from integrations.access import INTEGRATION_KEY
 from integrations.cursors import PageSerializer
 from integrations.doors import RepeatableView, StrictSerializer
 
 OPERATIONS: Operations = {
     **integrations.OPERATIONS, **keys.OPERATIONS, **limits.OPERATIONS, **people.OPERATIONS, **evidence.OPERATIONS,
-    **checks.OPERATIONS,
+    **checks.OPERATIONS, **telemetry.OPERATIONS,
 }  # fmt: skip
 SCHEME = "gatewayKey"
+BOUND_SCHEME = "integrationKey"
 PUBLIC_HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
     "X-Request-Id": ({"type": "string"}, "The id of the request: the client's own, if it sent one of this shape."),
 }
@@ -64,6 +66,21 @@ class GatewayKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyp
         return [{SCHEME: [scope]} for scope in auto_schema.declared.scopes] or [{SCHEME: []}]
 
 
+class IntegrationKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The other way to say it, at the doors of telemetry."""
+
+    target_class = "integrations.access.IntegrationKeyAuthentication"
+    name = BOUND_SCHEME
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": INTEGRATION_KEY,
+            "description": "`tenant:integration:secret`, of which the secret is a whole gateway key.",
+        }
+
+
 class Schema(AutoSchema):
     """Describes one operation by what is declared of it."""
 
@@ -92,7 +109,7 @@ class Schema(AutoSchema):
         declared = self.declared
         has_target = bool(uritemplate.variables(self.path)) or declared.id == "getStatus"
         answers: dict[Any, OpenApiResponse] = {}
-        for status in (declared.status, *declared.refuses_with):
+        for status in (declared.status, *declared.also, *declared.refuses_with):
             said = "As asked." if status < 300 else "Refused by a limit or a check: the decision says why."
             answers[status, "application/json"] = OpenApiResponse(declared.answers, said)
         if declared.files:
@@ -138,7 +155,7 @@ class Schema(AutoSchema):
         if declared.body is not None:
             found.append(OpenApiExample("request", declared.body, request_only=True))
         if declared.answers is not None:
-            statuses = [str(status) for status in (declared.status, *declared.refuses_with)]
+            statuses = [str(status) for status in (declared.status, *declared.also, *declared.refuses_with)]
             example = declared.answers.example() | dict(declared.but)
             found.append(OpenApiExample("answer", example, response_only=True, status_codes=statuses))
         for status, kind in declared.otherwise.items():
@@ -165,7 +182,7 @@ class Schema(AutoSchema):
         has_target = bool(uritemplate.variables(self.path)) or declared.id == "getStatus"
         refused = sorted(problems_of(declared, has_target=has_target))
         done, waiting = [declared.status], [status for status in refused if status in (409, 429, 503)]
-        successes = [*done, *declared.otherwise]
+        successes = [*done, *declared.also, *declared.otherwise]
         every = [*successes, *refused]
         told = [_header(name, *one, every) for name, one in PUBLIC_HEADERS.items()]
         told += [

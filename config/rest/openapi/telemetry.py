@@ -1,0 +1,128 @@
+"""What REST says of calls that programs tell of."""
+
+from rest_framework import serializers
+
+from config.rest.openapi.fields import (
+    AN_ID,
+    ANOTHER_ID,
+    Record,
+    identity,
+    instant,
+    text,
+    whole,
+    word,
+)
+from config.rest.openapi.operations import Operation, Operations
+from enforcement.ingest_api import MOST_RECORDS, RESULTS, IngestBatchView, IngestView
+from enforcement.told_calls import MOST_NANOS, MOST_TOKENS
+from integrations.doors import StrictSerializer
+from integrations.models import Scope
+from telemetry.models import CostStatus
+
+INGEST = Scope.INGEST.value
+LARGEST = 2**31 - 1
+
+
+def _number(largest: int, least: int = 0) -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=least, max_value=largest, required=False)
+
+
+def _text(longest: int) -> serializers.CharField:
+    return serializers.CharField(max_length=longest, allow_blank=True, required=False)
+
+
+class ToldCallSerializer(StrictSerializer):
+    """A call that did not pass the gateway. What is left out is unknown; tokens, or at least the cost, are worth it."""
+
+    call_id = serializers.CharField(max_length=200)
+    integration_id = _text(200)
+    model = serializers.CharField(max_length=200)
+    tenant_id = serializers.UUIDField(required=False)
+    provider = _text(32)
+    response_model = serializers.CharField(max_length=200, required=False)
+    occurred_at = serializers.DateTimeField(required=False)
+    created_at = serializers.DateTimeField(required=False)
+    tokens_in = _number(MOST_TOKENS)
+    tokens_out = _number(MOST_TOKENS)
+    token_classes = serializers.DictField(child=_number(MOST_TOKENS), required=False)
+    service_tier = _text(50)
+    cost_nanos = _number(MOST_NANOS)
+    cost_cents = serializers.FloatField(min_value=0, required=False)
+    latency_ms = _number(LARGEST)
+    ttft_ms = _number(LARGEST)
+    stream = serializers.BooleanField(required=False)
+    policy_result = serializers.ChoiceField(["allowed", "warned", "blocked"], required=False)
+    status_code = _number(599, 100)
+    error_code = _text(100)
+    error_message = _text(1000)
+    session_id = _text(200)
+    agent_id = _text(200)
+    metadata = serializers.DictField(required=False)
+
+
+class ToldBatchSerializer(serializers.Serializer[None]):
+    """Records, each of which is judged by itself."""
+
+    records = serializers.ListField(child=serializers.JSONField(), allow_empty=False, max_length=MOST_RECORDS)
+
+
+class ToldCallRecord(Record):
+    """A call in the evidence, and whether it was there before; what it cost by the price of its time."""
+
+    call_id = identity()
+    told_call_id = text(AN_ID)
+    result = word(["recorded", "duplicate", "carried"])
+    cost_nanos = whole(157_500, null=True)
+    cost_cents = whole(0, null=True)
+    cost_status = word(CostStatus.values, "priced", null=True)
+    created_at = instant()
+
+
+class ToldResultRecord(Record):
+    """What became of one record; a refused one has a code, and the field that is wrong, if it is one."""
+
+    call_id = identity(null=True)
+    told_call_id = text(AN_ID, null=True)
+    result = word(RESULTS)
+    cost_nanos = whole(157_500, null=True)
+    cost_cents = whole(0, null=True)
+    cost_status = word(CostStatus.values, "priced", null=True)
+    created_at = instant(null=True)
+    code = text(None, null=True)
+    field = text(None, null=True)
+    detail = text(None, null=True)
+
+
+class ToldBatchRecord(Record):
+    """How many records became what, and each by itself, in order."""
+
+    recorded = whole(1)
+    duplicate = whole(0)
+    carried = whole(0)
+    conflict = whole(0)
+    refused = whole(0)
+    results = ToldResultRecord(many=True)
+
+
+TAG = "Telemetry"
+CALL = {
+    "call_id": AN_ID, "integration_id": ANOTHER_ID, "model": "gpt-5-mini", "tokens_in": 118, "tokens_out": 64,
+    "latency_ms": 812,
+}  # fmt: skip
+CONFLICTS = {"call_id_conflict": "Something else was told of this call before."}
+REFUSALS = {"integration_not_allowed": "This key may not tell of calls of this integration."}
+
+OPERATIONS: Operations = {
+    (IngestView, "post"): Operation(
+        id="tellCall", summary="Tell of a call that did not pass the gateway", tag=TAG, scopes=(INGEST,),
+        takes=ToldCallSerializer, body=CALL, answers=ToldCallRecord, status=201, also=(200,), conflicts=CONFLICTS,
+        refusals=REFUSALS, missing={
+            "integration_not_found": "There is no such integration.",
+            "tenant_not_found": "The key belongs to another tenant.",
+        }, too_large={"record_too_large": "A record has at most 32,768 characters of JSON."},
+    ),
+    (IngestBatchView, "post"): Operation(
+        id="tellCalls", summary="Tell of up to 1,000 calls, each judged by itself", tag=TAG, scopes=(INGEST,),
+        takes=ToldBatchSerializer, body={"records": [CALL]}, answers=ToldBatchRecord,
+    ),
+}  # fmt: skip

@@ -1,0 +1,189 @@
+"""REST: programs tell of calls that they made themselves."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from rest_framework import status
+from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.audit import record
+from accounts.audit_events import Action
+from enforcement import told_lane
+from enforcement.ingestion import Outcome
+from enforcement.portraits import CALL, ToldTwice
+from enforcement.reservation_api import MOST_RELOADS, Busy
+from enforcement.told_calls import Offer, Refusal, Teller
+from integrations.access import GatewayKeyAuthentication, IntegrationKeyAuthentication, actor_of, holder_of
+from integrations.gateway_keys import masked
+from integrations.models import Scope
+from integrations.money import cents_of
+from integrations.snapshot_store import load_tenant
+from telemetry.services import current_book
+
+MOST_RECORDS = 1_000
+CONFLICT = "Something else was told of this call before."
+RESULTS = ("recorded", "duplicate", "carried", "conflict", "refused")
+
+
+class MayIngest(BasePermission):
+    """To tell of calls takes the scope `ingest`."""
+
+    code = "scope_missing"
+    message = "This needs a gateway key with the scope `ingest`."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return Scope.INGEST in holder_of(request).key.scopes
+
+
+class IngestView(APIView):
+    """`POST /api/v1/cus/telemetry/llm-usage`: one call that did not pass the gateway. 201, or 200 if it was known.
+
+    It counts under every limit of its time and is refused by none.
+    """
+
+    authentication_classes = [GatewayKeyAuthentication, IntegrationKeyAuthentication]
+    permission_classes = [IsAuthenticated, MayIngest]
+
+    def post(self, request: Request) -> Response:
+        (made,) = _told(request, [request.data])
+        if isinstance(made, Refusal):
+            raise _raised(made)
+        offer, outcome = made
+        if outcome.result == "conflict":
+            raise Refused(status.HTTP_409_CONFLICT, "call_id_conflict", CONFLICT)
+        if outcome.result == "refused":
+            raise _raised(offer.refusal or Refusal(outcome.code or "invalid", outcome.detail or ""))
+        is_new = outcome.result == "recorded"
+        return Response(_record(offer, outcome), status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
+
+
+class IngestBatchView(APIView):
+    """`POST /api/v1/cus/telemetry/llm-usage/batch`: up to 1,000 of them, each answered by itself, in order."""
+
+    authentication_classes = [GatewayKeyAuthentication, IntegrationKeyAuthentication]
+    permission_classes = [IsAuthenticated, MayIngest]
+
+    def post(self, request: Request) -> Response:
+        records = request.data.get("records") if isinstance(request.data, dict) else None
+        if not isinstance(records, list) or not 1 <= len(records) <= MOST_RECORDS:
+            raise ValidationError({"records": [ErrorDetail(f"A list of 1 to {MOST_RECORDS:,} records.", "invalid")]})
+        results = [_result(made) for made in _told(request, records)]
+        counted = Counter(result["result"] for result in results)
+        return Response({**{name: counted[name] for name in RESULTS}, "results": results})
+
+
+class Refused(APIException):
+    """One record, refused with a status of its own."""
+
+    def __init__(self, status_code: int, code: str, detail: str) -> None:
+        super().__init__(detail, code)
+        self.status_code = status_code
+
+
+Made = tuple[Offer, Outcome] | Refusal
+
+
+def _told(request: Request, records: Sequence[Any]) -> list[Made]:
+    """What became of each record. Raises `Busy` and `psycopg.OperationalError`."""
+    for _ in range(MOST_RELOADS):
+        offers = _offers(request, records)
+        readable = [offer for offer in offers if isinstance(offer, Offer)]
+        outcomes = told_lane.write(readable) if readable else []
+        known = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+        if len(known) == len(outcomes):
+            break
+    else:
+        raise Busy
+    _witness_conflicts(request, list(zip(readable, known, strict=True)))
+    in_order = iter(known)
+    return [(offer, next(in_order)) if isinstance(offer, Offer) else offer for offer in offers]
+
+
+def _offers(request: Request, records: Sequence[Any]) -> list[Offer | Refusal]:
+    holder, now = holder_of(request), timezone.now()
+    tenant = load_tenant(holder.key.tenant_id)
+    by_id = {str(integration.id): integration for integration in tenant.integrations.values()}
+    teller = Teller(
+        tenant=tenant,
+        key=holder.key,
+        integration=by_id.get(str(holder.integration_id)),
+        book=current_book(),
+        now=now,
+        oldest=now - timedelta(days=settings.ENVIRONMENT.ingest_days),
+        by_id=by_id,
+    )
+    return [_offer(teller, one) for one in records]
+
+
+def _offer(teller: Teller, told: Any) -> Offer | Refusal:
+    try:
+        return teller.offer(told)
+    except Refusal as refusal:
+        return refusal
+
+
+def _witness_conflicts(request: Request, made: Sequence[tuple[Offer, Outcome]]) -> None:
+    """Write down who told something else of a call, with both digests, and nothing of what was told."""
+    conflicts = [(offer, outcome) for offer, outcome in made if outcome.result == "conflict"]
+    if not conflicts:
+        return
+    actor = actor_of(request)
+    with transaction.atomic():
+        for offer, outcome in conflicts:
+            before, after = (
+                CALL.of(ToldTwice(*offer.key, digest.hex())) for digest in (outcome.digest or b"", offer.digest)
+            )
+            record(actor=actor, action=Action.CALL_CONFLICTED, before=before, after=after)
+
+
+def _raised(refusal: Refusal) -> APIException:
+    if refusal.status != status.HTTP_400_BAD_REQUEST:
+        return Refused(refusal.status, refusal.code, refusal.detail)
+    return ValidationError({refusal.field or "non_field_errors": [ErrorDetail(refusal.detail, refusal.code)]})
+
+
+def _record(offer: Offer, outcome: Outcome) -> dict[str, Any]:
+    """A call that is in the evidence."""
+    nanos = outcome.cost_nanos
+    return {
+        "call_id": offer.entry.call_id,
+        "told_call_id": _shown(offer.told_id),
+        "result": outcome.result,
+        "cost_nanos": nanos,
+        "cost_cents": cents_of(nanos) if nanos is not None else None,
+        "cost_status": outcome.cost_status,
+        "created_at": outcome.created_at,
+    }
+
+
+def _result(made: Made) -> dict[str, Any]:
+    """One line of a batch's answer."""
+    if isinstance(made, Refusal):
+        nothing = dict.fromkeys(("call_id", "told_call_id", "cost_nanos", "cost_cents", "cost_status", "created_at"))
+        return {
+            **nothing,
+            "result": "refused",
+            "code": made.code,
+            "field": _shown(made.field) if made.field is not None else None,
+            "detail": _shown(made.detail),
+        }
+    offer, outcome = made
+    code, detail = outcome.code, outcome.detail
+    if outcome.result == "conflict":
+        code, detail = "call_id_conflict", CONFLICT
+    field = offer.refusal.field if offer.refusal is not None and outcome.result == "refused" else None
+    return {**_record(offer, outcome), "code": code, "field": field, "detail": detail}
+
+
+def _shown(text: str) -> str:
+    """What a client sent may be repeated, but for keys that it put into the wrong place."""
+    return masked(text.encode("utf-8", "replace").decode())
