@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from enforcement.backtest import Backtest, Share
 from enforcement.balances import balances_of
+from enforcement.coverage import softened
 from enforcement.drafts import NoTarget, draft_of
 from enforcement.estimates import check, put
 from enforcement.forecasts import backtest, simulate
@@ -133,7 +134,7 @@ def _answers(request: Request, checks: list[dict[str, Any]]) -> list[dict[str, A
     questions = [
         put(tenant=tenant, key=holder.key, estimate=estimate_of(one), book=book, now=now) for one in checks
     ]  # fmt: skip
-    return [check(question, now=now).to_json() for question in questions]
+    return [softened(check(question, now=now), now=now).to_json() for question in questions]
 
 
 def _draft(request: Request, tenant: TenantSnapshot, given: dict[str, Any]) -> LimitSnapshot:

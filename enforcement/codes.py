@@ -57,6 +57,7 @@ class Code(StrEnum):
     REQUEST_WARNING = "request_warning"
     RATE_WARNING = "rate_warning"
     CONCURRENCY_WARNING = "concurrency_warning"
+    COVERAGE_LOW = "coverage_low"
     BUDGET_DEGRADED = "budget_degraded"
     TOKEN_DEGRADED = "token_degraded"
     RATE_DEGRADED = "rate_degraded"
@@ -81,7 +82,14 @@ DEGRADED: Mapping[str, Code] = {
 }
 """By metric, in the order of the checks: a limit that could not be read, and whose integration then allows calls."""
 WARNING_CODES = frozenset(
-    [Code.BUDGET_WARNING, Code.TOKEN_WARNING, Code.REQUEST_WARNING, Code.RATE_WARNING, Code.CONCURRENCY_WARNING]
+    [
+        Code.BUDGET_WARNING,
+        Code.TOKEN_WARNING,
+        Code.REQUEST_WARNING,
+        Code.RATE_WARNING,
+        Code.CONCURRENCY_WARNING,
+        Code.COVERAGE_LOW,
+    ]
 )
 
 

@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from accounts.audit import record
 from accounts.audit_events import Action
 from enforcement import told_lane
+from enforcement.bypass import note_bypass
 from enforcement.ingestion import Outcome
 from enforcement.portraits import CALL, ToldTwice
 from enforcement.reservation_api import MOST_RELOADS, Busy
@@ -103,6 +104,10 @@ def _told(request: Request, records: Sequence[Any]) -> list[Made]:
             break
     else:
         raise Busy
+    recorded = [
+        offer.entry for offer, outcome in zip(readable, known, strict=True) if outcome.result == "recorded"
+    ]  # fmt: skip
+    note_bypass(entries=recorded, actor=actor_of(request), now=timezone.now())
     _witness_conflicts(request, list(zip(readable, known, strict=True)))
     in_order = iter(known)
     return [(offer, next(in_order)) if isinstance(offer, Offer) else offer for offer in offers]

@@ -17,7 +17,7 @@ from enforcement import faults, locks, wire
 from enforcement.admission import CLOCK_AND_VERSIONS, LOCK_AND_READ_WINDOWS, MOVE, MOVE_SLOTS, Window
 from enforcement.entries import Settlement
 from enforcement.openings import counts_admissions, slides
-from enforcement.settlement import INSERT_USAGE, RETRIED
+from enforcement.settlement import INSERT_USAGE, RETRIED, beside_steps
 from enforcement.slots import SLOTS
 from enforcement.told_calls import SOURCE, Offer
 from enforcement.windows import Span, WindowIds
@@ -180,9 +180,8 @@ class Ingestion:
         for offer in fresh:
             moves.add(offer, places)
         ids = wire.text(locks.array(sorted(moves.windows)))
-        _, read = wire.exchange(
-            self.connection, [(INSERT_USAGE, [entries.document(rows)]), (LOCK_AND_READ_WINDOWS, [ids])]
-        )
+        writes = [(INSERT_USAGE, [entries.document(rows)]), *beside_steps(rows)]
+        *_, read = wire.exchange(self.connection, [*writes, (LOCK_AND_READ_WINDOWS, [ids])])
         steps = moves.steps([Window(row) for row in wire.rows(read)], now)
         faults.point("before_ingest_commit")
         wire.exchange(self.connection, [*steps, (wire.COMMIT, [])])

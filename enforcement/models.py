@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 
 from accounts.append_only import AppendOnlyModel
 from enforcement.codes import Result
+from enforcement.coverage_models import CoverageOverride as CoverageOverride
 from enforcement.querysets import DecisionQuerySet
 from enforcement.request_rates import RequestRate as RequestRate
 from enforcement.transitions import HealthRecord as HealthRecord

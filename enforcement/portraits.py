@@ -1,4 +1,4 @@
-"""What is written down of a call that something else was told of than before. Pure."""
+"""What is written down of calls that programs tell of, and of what follows from them. Pure."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,4 +15,15 @@ class ToldTwice:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """An integration, and how many new calls past the gateway a request told of."""
+
+    tenant_id: UUID
+    integration_id: UUID
+    calls: int
+
+
+BYPASS = Portrait("integration", ("calls",), id="integration_id", label=lambda bypass: str(bypass.integration_id))
+COVERAGE_OVERRIDE = Portrait("integration", ("reason", "created_at"), {"override": lambda override: True})
 CALL = Portrait("call", ("digest",), id="call_id", label=lambda call: str(call.call_id))

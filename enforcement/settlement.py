@@ -14,6 +14,7 @@ from enforcement.entries import Settlement
 from enforcement.windows import windows_of_call
 from enforcement.wire import Statement, Step
 from telemetry import entries
+from telemetry.entries import UsageEntry
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.
 ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in, tokens_out
 """
+INSERT_BESIDE = Statement("insert_beside", entries.INSERT_BESIDE)
 LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
 INSERT_USAGE = Statement("insert_usage", entries.INSERT)
+TAGGED = ("tenant_id", "call_id", "created_at", "beside")
 RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
 # A window that is made but not open yet will find the adjustment in the evidence.
 MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s AND opening IS NOT NULL"
@@ -56,9 +59,16 @@ def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
     return [
         (wire.BEGIN, []),
         (INSERT_USAGE, [entries.document(rows)]),
+        *beside_steps(rows),
         (LOCK_WINDOWS, [wire.text(locks.array(window_ids(settlements)))]),
         (RESOLVE_AND_MOVE, [entries.encode(ended)]),
     ]
+
+
+def beside_steps(rows: Sequence[UsageEntry]) -> list[Step]:
+    """What writes beside the evidence, for those of the calls that have anything there."""
+    tagged = [{name: getattr(row, name) for name in TAGGED} for row in rows if row.beside is not None]
+    return [(INSERT_BESIDE, [entries.encode(tagged)])] if tagged else []
 
 
 def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement]) -> list[Settlement]:

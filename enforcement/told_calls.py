@@ -16,13 +16,12 @@ from msgspec.structs import replace
 from enforcement.told import Told, priced
 from integrations.money import NANOS_PER_CENT
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, LimitSnapshot, TenantSnapshot
-from telemetry.entries import UsageEntry, clean
+from telemetry.entries import OUTSIDE, UsageEntry, clean
 from telemetry.price_book import PriceBook
+from telemetry.tags import beside_of
 from telemetry.usage import Usage
 
 SOURCE = "ingest"
-OUTSIDE = "outside"
-"""The flag of a call that reached a provider and did not pass the gateway."""
 AHEAD = timedelta(minutes=5)
 """How far the clocks of programs may be ahead of ours."""
 MOST_TOKENS = 10**9
@@ -76,6 +75,9 @@ class ToldCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     error_message: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     agent_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    end_user: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    tags: dict[str, str | int | float | bool] | None = None
+    """These two stand beside the evidence, and can be forgotten."""
     metadata: dict[str, Any] = {}
 
 
@@ -198,6 +200,7 @@ class Teller:
             error_message=told.error_message,
             ttft_ms=told.ttft_ms,
             metadata=metadata,
+            beside=beside_of(told.end_user, told.tags),
         )
         said = Told(usage, told.response_model, nanos, told.latency_ms, told.error_code)
         return clean(_of_no_cost(entry, said) if not was_sent else priced(entry, said, self.book))

@@ -4,6 +4,7 @@ from django.urls import path
 
 from enforcement.api import DecisionsView, DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
+from enforcement.coverage_api import CoverageView
 from enforcement.evidence_api import CheckpointView
 from enforcement.ingest_api import IngestBatchView, IngestView
 from enforcement.integration_api import HealthView, UsedLimitsView
@@ -12,9 +13,11 @@ from enforcement.reservation_api import ReleaseView, ReservationsView, SettleVie
 from enforcement.usage_api import DailyAggregatesView, UsageHistoryView, UsageSummaryView
 from enforcement.usage_export_api import UsageExportView
 from integrations.urls import INTEGRATION, KEY
+from telemetry.forget_api import ForgetView
 
 urlpatterns = [
     path(f"{INTEGRATION}/health", HealthView.as_view(), name="integration-health"),
+    path(f"{INTEGRATION}/coverage", CoverageView.as_view(), name="integration-coverage"),
     path(f"{KEY}/test", KeyTestView.as_view(), name="key-test"),
     path(f"{INTEGRATION}/limits", UsedLimitsView.as_view(), name="integration-limits"),
     path("cus/usage-history", UsageHistoryView.as_view(), name="usage-history"),
@@ -24,6 +27,7 @@ urlpatterns = [
     path("cus/usage-export", UsageExportView.as_view(), name="usage-export"),
     path("cus/telemetry/llm-usage", IngestView.as_view(), name="telemetry-llm-usage"),
     path("cus/telemetry/llm-usage/batch", IngestBatchView.as_view(), name="telemetry-llm-usage-batch"),
+    path("cus/telemetry/forget", ForgetView.as_view(), name="telemetry-forget"),
     path("decisions", DecisionsView.as_view(), name="decisions"),
     path("decisions/<uuid:call_id>", DecisionView.as_view(), name="decision"),
     path("enforcement/check", CheckView.as_view(), name="enforcement-check"),

@@ -63,6 +63,8 @@ def _add_usage(fact: UsageFact, sums: Sums, seconds: Seconds) -> None:
     sums[metrics.TOKENS, (*whose, "output")] += fact.tokens_out or 0
     for name, count in fact.token_classes.items():
         sums[metrics.TOKEN_CLASSES, (*whose, name)] += count
+    if fact.outside:
+        sums[metrics.BYPASSED, whose] += 1
     if fact.cost_nanos is None:
         sums[metrics.UNKNOWN_COSTS, whose] += 1
     else:

@@ -42,6 +42,7 @@ TOKEN_CLASSES = Counter(
 )
 COST_CENTS = Counter("cus_llm_cost_cents_total", "Cost in US cents, as fractions.", WHOSE)
 UNKNOWN_COSTS = Counter("cus_llm_unknown_costs_total", "Calls whose cost is unknown, which is not zero.", WHOSE)
+BYPASSED = Counter("cus_bypass_calls_total", "Calls that were made past the gateway and told.", WHOSE)
 QUALITIES = Counter("cus_llm_usage_quality_total", "Usage rows by how their usage is known.", [*WHOSE, "quality"])
 ERRORS = Counter("cus_llm_errors_total", "Calls sent to a provider that failed.", [*WHOSE, "error_code"])
 LATENCY = Durations(
@@ -79,6 +80,7 @@ def start_at_zero(tenant_id: str, integration_id: str) -> None:
     """
     whose = (tenant_id, integration_id)
     COST_CENTS.labels(*whose)
+    BYPASSED.labels(*whose)
     for token_type in TOKEN_TYPES:
         TOKENS.labels(*whose, token_type)
     for result in Result:

@@ -20,6 +20,7 @@ from integrations.limit_services import CLASSIC
 from integrations.limits import LimitScope, Mode
 from integrations.models import HealthState, Integration, Limit, Status
 from integrations.money import NANOS_PER_CENT
+from monitoring.coverage import Coverages
 from monitoring.metrics import WHOSE, start_at_zero
 from monitoring.month_usage import MonthUsage, Used
 from telemetry.derived import MOST_COUNTED, UnsealedRow
@@ -34,6 +35,7 @@ HEALTH_VALUES = {
 }
 BUDGET, TOKENS, RATE = CLASSIC
 month_usage = MonthUsage()
+coverages = Coverages()
 FIELD_OF = {(str(metric), str(period)): field for field, (metric, period, _) in CLASSIC.items()}
 
 
@@ -55,6 +57,7 @@ class StoreCollector:
         yield from _states(integrations)
         yield from _budgets(integrations, limits, month_usage.of(_uncounted(integrations, limits), now))
         yield from _rates(integrations, limits)
+        yield _coverage(integrations, coverages.at(now))
         yield _single(
             "cus_reservations_open", "Calls in flight that hold a part of a limit.", Reservation.objects.count()
         )
@@ -178,6 +181,18 @@ def _unsealed() -> Iterator[Metric]:
         "cus_evidence_unsealed_rows", f"Rows of evidence that are not sealed yet; {MOST_COUNTED} means more.", waiting
     )
     yield _single("cus_evidence_unsealed_oldest_seconds", "For how long the oldest of them has waited.", oldest)
+
+
+def _coverage(integrations: Iterable[Integration], ratios: Mapping[UUID, float]) -> Metric:
+    covered = GaugeMetricFamily(
+        "cus_gateway_coverage_ratio",
+        "Part of the calls of the last 24 hours that passed the gateway; absent: no calls.",
+        labels=WHOSE,
+    )
+    for integration in integrations:
+        if (ratio := ratios.get(integration.pk)) is not None:
+            covered.add_metric(_whose(integration), ratio)
+    return covered
 
 
 def _names(integrations: Iterable[Integration]) -> Iterator[Metric]:

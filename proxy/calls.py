@@ -12,6 +12,7 @@ from integrations.snapshot_store import matches
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.arrivals import Arrival
+from proxy.attribution import attribution_of
 from proxy.bodies import ClientLeft, read_body
 from proxy.carriage import Carriage
 from proxy.dialects import ErrorKind, render_error
@@ -79,6 +80,7 @@ class Call:
                     is_here=client is not None and client.has_asked,
                 )
             request = arrivals.read_call(endpoint, body)
+        attribution = attribution_of(scope["headers"], request)
         for _ in range(MOST_RELOADS):
             if integration is not None:
                 await arrivals.fetch_credential(gateway, integration)
@@ -135,6 +137,7 @@ class Call:
             endpoint=endpoint,
             request=request,
             body=body,
+            attribution=attribution,
         )
         await self._carriage.run()
 

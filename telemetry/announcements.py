@@ -31,6 +31,8 @@ class UsageFact(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None
     latency_ms: int | None
     ttft_ms: int | None
+    outside: bool = False
+    """It did not pass the gateway."""
 
 
 class DecisionFact(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from telemetry.announcements import UsageFact
+from telemetry.tags import Beside
 
 TEXT_LIMITS = {
     "session_id": 200,
@@ -24,6 +25,8 @@ TEXT_LIMITS = {
 SHORTEST_LIMIT = TEXT_LIMITS["error_code"]
 """Of the texts that callers and providers word."""
 JSON_FIELDS = frozenset(["token_classes", "cost_lines", "flags", "raw_usage", "metadata"])
+OUTSIDE = "outside"
+"""The flag of a call that reached a provider and did not pass the gateway."""
 LARGEST_ROW_BYTES = 128 * 1024
 MOST_JSON_ITEMS = 100
 DEEPEST_JSON = 8
@@ -64,6 +67,8 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
     upstream_request_id: str | None = None
     raw_usage: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = {}
+    beside: Beside | None = None
+    """No column of it: a row of its own, which may be deleted."""
 
     def with_error_message(self, message: str) -> "UsageEntry":
         return replace(self, error_message=message)
@@ -85,10 +90,11 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
             error_code=self.error_code,
             latency_ms=self.latency_ms,
             ttft_ms=self.ttft_ms,
+            outside=OUTSIDE in self.flags,
         )
 
 
-COLUMNS = UsageEntry.__struct_fields__
+COLUMNS = tuple(name for name in UsageEntry.__struct_fields__ if name != "beside")
 TYPES = {
     "uuid": ("tenant_id", "call_id", "integration_id", "key_id"),
     "boolean": ("stream", "dispatched"),
@@ -115,6 +121,13 @@ INSERT = (
     + ", ".join(f"{column} {COLUMN_TYPES.get(column, 'text')}" for column in COLUMNS)
     + ") ON CONFLICT (tenant_id, call_id, created_at) DO NOTHING RETURNING call_id"
 )
+
+INSERT_BESIDE = """
+INSERT INTO cus_call_tags (tenant_id, call_id, created_at, end_user, tags)
+SELECT tenant_id, call_id, created_at, beside->>'end_user', beside->'tags'
+FROM json_to_recordset(%s::json) AS entry(tenant_id uuid, call_id uuid, created_at timestamptz, beside jsonb)
+ON CONFLICT DO NOTHING
+"""
 
 encode = msgspec.json.Encoder().encode
 
@@ -161,6 +174,7 @@ def without_text(entry: UsageEntry) -> UsageEntry:
         upstream_request_id=None,
         raw_usage=None,
         metadata={},
+        beside=None,
         cost_lines=[],
         token_classes={},
         flags=["text_dropped"],

@@ -6,6 +6,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.append_only import AppendOnlyModel
+from telemetry.call_tags import CallTag as CallTag
 from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
 from telemetry.derived import UsageQuarter as UsageQuarter
@@ -89,7 +90,7 @@ class UsageRecord(AppendOnlyModel):
     raw_usage = models.JSONField(null=True)
     metadata = models.JSONField(default=dict)
     source = models.CharField(max_length=16)
-    """Who wrote the row: `proxy`, or `sweeper` for a call whose worker died."""
+    """Who wrote the row: `proxy`, `sweeper` for a call whose worker died, `reservation` and `ingest` for programs."""
     created_at = models.DateTimeField(db_default=Now())
     """When the call was admitted; of one that was told to us, when it was made. The month of its partition."""
     settled_at = models.DateTimeField(db_default=Now())
@@ -135,6 +136,12 @@ class UsageRecord(AppendOnlyModel):
                 fields=["tenant_id", "-created_at"],
                 condition=Q(cost_status="estimated"),
                 name="cus_llm_usage_estimated",
+            ),
+            # What programs told of, counted for request limits and for how much goes past the gateway.
+            models.Index(
+                fields=["tenant_id", "created_at", "integration_id"],
+                condition=Q(source="ingest"),
+                name="cus_llm_usage_told",
             ),
             # Rows lie in the order in which they were written.
             BrinIndex(fields=["settled_at"], name="cus_llm_usage_settled"),

@@ -41,6 +41,8 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True):
     inference_geo: str | None = None
     addable: frozenset[str] = frozenset()
     """Of the fields that the gateway may add, those that the request names itself."""
+    said: tuple[str | None, dict[str, Any] | None] | None = None
+    """The end user and the labels that the provider's own fields name, if there are any."""
     inject_usage: bool = False
     """The stream reports usage only if the gateway asks for it, as the client did not."""
 
@@ -63,6 +65,7 @@ _NAMES: dict[str, frozenset[str]] = {
 }
 # OpenRouter takes both on every wire: tools with fees, and other models to answer at their own price.
 _ROUTED = ("plugins", "models")
+_SAYING = frozenset({"metadata", "user", "safety_identifier"})
 _ADDABLE = CAP_FIELDS | {"stream_options"}
 _REFUSED = {
     "chat.completions": ("web_search_options", "search_parameters", *_ROUTED),
@@ -139,6 +142,7 @@ def read_request(endpoint: Endpoint, body: bytes) -> CallRequest:
         speed=text(asked, "speed") if endpoint.name == "messages" else None,
         inference_geo=text(asked, "inference_geo") if endpoint.name == "messages" else None,
         addable=_ADDABLE & asked.keys(),
+        said=_said(asked) if asked.keys() & _SAYING else None,
         inject_usage=stream and not endpoint.reports_stream_usage and not _asks_for_usage(asked),
     )
 
@@ -253,6 +257,16 @@ def _cache_ttl(endpoint: Endpoint, compact: bytes) -> str | None:
         # Newer models write implicitly; older ones have no price for it.
         return "12h" if b'"12h"' in compact else "30m"
     return None
+
+
+def _said(asked: dict[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
+    """For whom the call is. What has a wrong type is the provider's business."""
+    metadata = asked.get("metadata")
+    labels = dict(metadata) if type(metadata) is dict else {}
+    # Anthropic has the user among the metadata, OpenAI beside them, lately by another name.
+    users = (labels.pop("user_id", None), asked.get("safety_identifier"), asked.get("user"))
+    user = next((one for one in users if type(one) is str and one), None)
+    return user, labels or None
 
 
 def _asks_for_usage(asked: dict[str, Any]) -> bool:

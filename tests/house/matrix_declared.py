@@ -297,7 +297,13 @@ DECLARED: dict[str, dict[str, str]] = {
     "daily-aggregates": REPORT,
     "evidence-checkpoint": REPORT,
     "usage-export": REPORT,
+    "integration-coverage": {
+        "GET HEAD PUT": "inference 403; manage 200; foreign 404; * 401",
+        "POST PATCH DELETE": "inference 403; manage foreign 405; * 401",
+        "OPTIONS": "inference 403; manage foreign 200; * 401",
+    },
     "telemetry-llm-usage": TOLD,
+    "telemetry-forget": {**TOLD, "POST": "inference 403; manage foreign 200; * 401"},
     "telemetry-llm-usage-batch": TOLD,
     "tenant": {
         "GET HEAD PATCH OPTIONS": "inference 403; manage foreign 200; * 401",

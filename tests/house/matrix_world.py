@@ -215,6 +215,8 @@ BODIES: Mapping[str, Maker] = {
     "enforcement-simulate": lambda world: {"call": _call(world), "limit": _draft(world)},
     "enforcement-batch": lambda world: {"checks": [_call(world)]},
     "enforcement-replay": lambda world: {"limit": _draft(world), "days": 1},
+    "integration-coverage": lambda world: {"override": True, "reason": "for tests"},
+    "telemetry-forget": lambda world: {"end_user": "nobody"},
     "reservation-settle": lambda world: {"cost_nanos": 1},
     "console:member_role": lambda world: {"role": "developer"},
     "console:invite": lambda world: {"email": "new@example.com", "role": "viewer"},

@@ -17,7 +17,7 @@ from enforcement.slots import SlidingMinute
 from integrations.limit_services import set_classic_limit
 from integrations.models import HealthState, Integration, Limit, Status
 from monitoring.month_usage import MonthUsage
-from monitoring.store import month_usage
+from monitoring.store import coverages, month_usage
 from telemetry.models import UsageAdjustment, UsageRecord
 from tests import people
 from tests.monitoring.facts import Scrape
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
     month_usage.forget()
+    coverages.forget()
 
 
 @pytest.fixture

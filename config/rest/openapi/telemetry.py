@@ -6,17 +6,21 @@ from config.rest.openapi.fields import (
     AN_ID,
     ANOTHER_ID,
     Record,
+    flag,
     identity,
     instant,
+    number,
     text,
     whole,
     word,
 )
-from config.rest.openapi.operations import Operation, Operations
+from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations
+from enforcement.coverage_api import CoverageView, OverrideSerializer
 from enforcement.ingest_api import MOST_RECORDS, RESULTS, IngestBatchView, IngestView
 from enforcement.told_calls import MOST_NANOS, MOST_TOKENS
 from integrations.doors import StrictSerializer
 from integrations.models import Scope
+from telemetry.forget_api import ForgetSerializer, ForgetView
 from telemetry.models import CostStatus
 
 INGEST = Scope.INGEST.value
@@ -57,6 +61,8 @@ class ToldCallSerializer(StrictSerializer):
     error_message = _text(1000)
     session_id = _text(200)
     agent_id = _text(200)
+    end_user = _text(200)
+    tags = serializers.DictField(child=serializers.CharField(), required=False)
     metadata = serializers.DictField(required=False)
 
 
@@ -104,6 +110,33 @@ class ToldBatchRecord(Record):
     results = ToldResultRecord(many=True)
 
 
+class ForgottenRecord(Record):
+    """Of how many calls the end user and the tags were deleted."""
+
+    calls = whole(3)
+
+
+class CoveredRecord(Record):
+    """Calls that passed the gateway and calls that went past it; the percentage is null where there were none."""
+
+    carried = whole(970)
+    outside = whole(30)
+    percent = number(97.0, null=True)
+
+
+class CoverageRecord(Record):
+    """How much of an integration's calls passes the gateway, and whether checks of it refuse or only warn."""
+
+    integration_id = identity(ANOTHER_ID)
+    last_24_hours = CoveredRecord()
+    last_30_days = CoveredRecord()
+    least_percent = whole(95)
+    checks_refuse = flag(True)
+    override = flag(False)
+    override_reason = text(None, null=True)
+    override_since = instant(None, null=True)
+
+
 TAG = "Telemetry"
 CALL = {
     "call_id": AN_ID, "integration_id": ANOTHER_ID, "model": "gpt-5-mini", "tokens_in": 118, "tokens_out": 64,
@@ -124,5 +157,18 @@ OPERATIONS: Operations = {
     (IngestBatchView, "post"): Operation(
         id="tellCalls", summary="Tell of up to 1,000 calls, each judged by itself", tag=TAG, scopes=(INGEST,),
         takes=ToldBatchSerializer, body={"records": [CALL]}, answers=ToldBatchRecord,
+    ),
+    (CoverageView, "get"): Operation(
+        id="getCoverage", summary="Show how much of an integration's calls passes the gateway", tag=TAG,
+        scopes=(MANAGE, READ), answers=CoverageRecord,
+    ),
+    (CoverageView, "put"): Operation(
+        id="overrideCoverage", summary="Let checks refuse whatever the coverage is, or no longer", tag=TAG,
+        scopes=(MANAGE,), takes=OverrideSerializer, body={"override": True, "reason": "The SDK is everywhere."},
+        answers=CoverageRecord,
+    ),
+    (ForgetView, "post"): Operation(
+        id="forgetEndUser", summary="Forget for whom calls were made; the calls stay", tag=TAG, scopes=(MANAGE,),
+        takes=ForgetSerializer, body={"end_user": "alice@example.com"}, answers=ForgottenRecord, refusals=RESTRICTED,
     ),
 }  # fmt: skip

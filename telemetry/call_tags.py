@@ -1,0 +1,29 @@
+"""What a call was tagged with: words that may name a person, beside the evidence, so that they can be forgotten."""
+
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.db.models import Q
+
+
+class CallTag(models.Model):
+    """For whom a call was made and how its program labelled it. No evidence: a row may be deleted, the call stays."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "call_id")
+    tenant_id = models.UUIDField()
+    call_id = models.UUIDField()
+    created_at = models.DateTimeField()
+    """As in the call's evidence."""
+    end_user = models.CharField(max_length=200, null=True)
+    tags = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "cus_call_tags"
+        indexes = [
+            models.Index(
+                fields=["tenant_id", "end_user"], condition=Q(end_user__isnull=False), name="cus_call_tags_end_user"
+            ),
+            BrinIndex(fields=["created_at"], name="cus_call_tags_time"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.call_id)
