@@ -64,18 +64,18 @@ class Coverage:
 
 
 def coverage_of(wanted: Mapping[UUID, Collection[UUID]], since: datetime) -> dict[UUID, Coverage]:
-    """The coverage of integrations, named by tenant, of calls since then. Two queries, answered by indexes alone."""
+    """The coverage of integrations, named by tenant, of calls since then. Two queries, the wider one answered by an index alone."""
     which = Q()
     for tenant_id, integration_ids in wanted.items():
         which |= Q(tenant_id=tenant_id, integration_id__in=integration_ids, created_at__gte=since)
     if not which:
         return {}
     rows = UsageRecord.objects.filter(which).order_by().values_list("integration_id")
-    calls = dict(rows.annotate(Count("*")))
+    calls = dict(rows.annotate(calls=Count("*")))
     told = {
-        integration_id: (calls, outside)
-        for integration_id, calls, outside in rows.filter(source=SOURCE).annotate(
-            Count("*"), outside=Count("*", filter=Q(dispatched=True))
+        integration_id: (count, outside)
+        for integration_id, count, outside in rows.filter(source=SOURCE).annotate(
+            calls=Count("*"), outside=Count("dispatched", filter=Q(dispatched=True))
         )
     }
     found = {}
