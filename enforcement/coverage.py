@@ -64,7 +64,10 @@ class Coverage:
 
 
 def coverage_of(wanted: Mapping[UUID, Collection[UUID]], since: datetime) -> dict[UUID, Coverage]:
-    """The coverage of integrations, named by tenant, of calls since then. Two queries, the wider one answered by an index alone."""
+    """The coverage of integrations, named by tenant, of calls since then.
+
+    Two queries, of which an index alone answers the wider one.
+    """
     which = Q()
     for tenant_id, integration_ids in wanted.items():
         which |= Q(tenant_id=tenant_id, integration_id__in=integration_ids, created_at__gte=since)

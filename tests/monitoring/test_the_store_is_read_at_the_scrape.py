@@ -223,6 +223,7 @@ def test_counters_of_a_new_integration_begin_at_zero(integration: Integration) -
 def test_the_number_of_queries_does_not_grow_with_integrations(integration: Integration) -> None:
     def queries() -> int:
         month_usage.forget()
+        coverages.forget()
         with CaptureQueriesContext(connection) as captured:
             scrape()
         return len(captured)
