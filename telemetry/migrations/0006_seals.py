@@ -5,7 +5,7 @@ from accounts.append_only import AppendOnly
 
 
 class Migration(migrations.Migration):
-    dependencies = [("telemetry", "0004_derived_from_evidence")]
+    dependencies = [("telemetry", "0005_call_tags")]
 
     operations = [
         migrations.AddField(

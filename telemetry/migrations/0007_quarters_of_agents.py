@@ -5,7 +5,7 @@ from django.db.models import Q
 class Migration(migrations.Migration):
     """Nobody has added anything to quarters yet, so there are none without an agent."""
 
-    dependencies = [("telemetry", "0004_derived_from_evidence")]
+    dependencies = [("telemetry", "0006_seals")]
 
     operations = [
         migrations.RemoveConstraint("usagequarter", "cus_usage_quarters_once"),
