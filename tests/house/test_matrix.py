@@ -141,9 +141,14 @@ def _outcome(answer: Any, signing_in: set[str]) -> str:
     return "login" if location and urlsplit(location).path in signing_in else str(answer.status_code)
 
 
+def whole(answer: Any) -> bytes:
+    """The body of an answer, also of one that is written while it is read."""
+    return b"".join(answer.streaming_content) if answer.streaming else answer.content
+
+
 def _words(answer: Any, words: list[str], *, besides: str) -> list[str]:
     """Which of these words stand in an answer, unless they were sent to it."""
-    text = answer.content.decode("utf-8", "replace") + "\n".join(answer.headers.values())
+    text = whole(answer).decode("utf-8", "replace") + "\n".join(answer.headers.values())
     return [word for word in words if word in text and word not in besides]
 
 

@@ -42,7 +42,7 @@ def test_the_lists_are_found() -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
 def test_a_number_beyond_all_numbers_is_no_json_anywhere(number: str) -> None:
-    asker = program("read", "manage", "inference")
+    asker = program("read", "manage", "inference", "ingest")
     codes = set()
     for method, path in takers():
         address = path
