@@ -88,6 +88,17 @@ def from_everybody(lines: list[psycopg.Connection[Any]], work: Callable[[Ingesti
         return list(threads.map(one, range(len(lines))))
 
 
+def until_answered(ingestion: Ingestion, offers: list[Offer]) -> list[Outcome | Outdated]:
+    """Told again where no answer came: on a busy machine a session that is silent in a transaction is ended."""
+    try:
+        return ingestion.write(offers)
+    except psycopg.OperationalError:
+        with connect(database_url(), "ingest") as line:
+            if ingestion.connection.closed:
+                return until_answered(Ingestion(line), offers)
+            return until_answered(ingestion, offers)
+
+
 def sent_by_everybody(tenant: Tenant, lines: list[psycopg.Connection[Any]], count: int, size: int) -> None:
     limits = [("cost", "month"), ("requests", "day"), ("requests", "hour"), ("cost", "total")]
     for metric, period in limits:
@@ -107,14 +118,16 @@ def sent_by_everybody(tenant: Tenant, lines: list[psycopg.Connection[Any]], coun
             for first in range(0, len(dealt), size):
                 seen.update(
                     outcome.result if isinstance(outcome, Outcome) else "outdated"
-                    for outcome in ingestion.write(offered(speaker, dealt[first : first + size]))
+                    for outcome in until_answered(ingestion, offered(speaker, dealt[first : first + size]))
                 )
         return seen
 
     for seen in from_everybody(lines, send):
         results.update(seen)
     assert set(results) == {"recorded", "duplicate", "conflict"}
-    assert (results["recorded"], results["conflict"]) == (count, ROUNDS * len(changed))
+    # An answer that was lost with its session says so only the second time.
+    assert results["recorded"] <= count
+    assert results["conflict"] == ROUNDS * len(changed)
     rows = [nanos or 0 for nanos in UsageRecord.objects.values_list("cost_nanos", flat=True)]
     assert sorted(rows) == list(range(1, count + 1))
     assert CallId.objects.count() == sum(UsageDay.objects.values_list("calls", flat=True)) == count
