@@ -6,8 +6,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Tenant
+from telemetry.evidence import USAGE
 from telemetry.models import Seal
 from telemetry.row_sets import RowSet
+from telemetry.seal_forms import FORMS
 from telemetry.seal_keys import SealKey
 from telemetry.sealing import seal
 from tests import people
@@ -89,6 +91,17 @@ def test_a_row_that_went_before_it_was_sealed_is_named(tenant: Tenant) -> None:
         ((lost,),) = run("DELETE FROM cus_llm_usage WHERE id = (SELECT max(id) FROM cus_llm_usage) RETURNING id")
         (finding,) = verified(tenant)[0]
         assert (finding.problem, finding.row_id, finding.seal) == ("row_deleted", lost, None)
+
+
+def test_a_row_under_the_id_of_another_hides_in_no_other_time(tenant: Tenant) -> None:
+    with undone():
+        columns = ", ".join(FORMS[1][USAGE.number])
+        values = columns.replace("created_at", "created_at - interval '1 hour'").replace("call_id", "gen_random_uuid()")
+        query = f"INSERT INTO cus_llm_usage ({columns}) SELECT {values} FROM cus_llm_usage WHERE id = %s"  # noqa: S608 - our names
+        ((row_id,),) = run("SELECT min(id) FROM cus_llm_usage WHERE tenant_id = %s", tenant.pk)
+        run(query, row_id)
+        (finding,) = verified(tenant)[0]
+        assert (finding.problem, finding.row_id, finding.detail) == ("row_in_no_seal", row_id, "two rows have this id")
 
 
 def test_a_row_that_is_queued_again_hides_no_other(tenant: Tenant) -> None:
