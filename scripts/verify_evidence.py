@@ -404,10 +404,13 @@ def verify(path: str, keys: list[str], checkpoint: str | None, *, every_signatur
         bundle.check_stray_rows()
         if checkpoint:
             with open(checkpoint, encoding="utf-8") as file:
-                kept = [json.loads(line) for line in file if line.strip()]
+                lines = [json.loads(line) for line in file if line.strip()]
+            kept = [one.get("checkpoint") or one for one in lines]  # REST answers with it in a field.
+            kept = [header for header in kept if header.get("tenant") == bundle.manifest["tenant"]["id"]]
             for header in kept:
-                if header["tenant"] == bundle.manifest["tenant"]["id"]:
-                    bundle.check_checkpoint(header)
+                bundle.check_checkpoint(header)
+            if not kept:
+                bundle.finds("checkpoint_missing", "your checkpoint says nothing of this tenant")
         check_money(bundle)
         check_limits(bundle)
     return bundle
@@ -426,7 +429,7 @@ def main() -> int:
     try:
         bundle = verify(options.bundle, keys, options.checkpoint, every_signature=options.every_signature)
     except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, zipfile.BadZipFile) as error:
-        sys.stderr.write(f"error: {options.bundle} cannot be verified: {type(error).__name__}: {error!r}\n")
+        sys.stderr.write(f"error: {options.bundle} or its checkpoint cannot be read: {error!r}\n")
         return 2
     if options.json:
         document = {"findings": bundle.findings, "count": bundle.count, "told": bundle.told, "notes": bundle.notes}
@@ -436,8 +439,7 @@ def main() -> int:
     lines = [f"{tenant['name']} ({tenant['id']}), {bundle.since} to {bundle.until}", ""]
     lines += [f"{number:>12}  {name}" for name, number in sorted(bundle.told.items())]
     lines += ["", *(f"* {note}" for note in bundle.notes), "", *(f"WRONG  {finding}" for finding in bundle.findings)]
-    lines += [f"WRONG  … and {more} more"] if more else []
-    lines.append(f"{bundle.count} things do not fit." if bundle.count else "Everything fits.")
+    lines += [f"WRONG  … and {more} more"] if more else [] if bundle.count else ["Everything fits."]
     for line in lines:
         # What stands in a bundle must not tell the terminal what to show.
         sys.stdout.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")

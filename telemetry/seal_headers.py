@@ -94,7 +94,8 @@ class SealHeader:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SealHeader":
-        """Raises `ValueError` for what is no checkpoint."""
+        """As it is exported, or as REST answers with it. Raises `ValueError` for what is no checkpoint."""
+        data = data.get("checkpoint") or data
         if data.get("customhouse") != "checkpoint" or data.get("version") != 1:
             raise ValueError("This is not a checkpoint of a version that is known here.")
         try:

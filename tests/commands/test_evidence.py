@@ -70,8 +70,16 @@ def test_history_is_held_to_what_was_exported(tenant: Tenant, tmp_path: Path) ->
     assert sorted(problems) == [("acme", "history_truncated"), ("globex", "history_truncated")]
 
 
+def test_one_tenant_is_held_to_a_checkpoint_that_knows_it(tenant: Tenant, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.jsonl"
+    ask("checkpoint", "export", "--to", file, "--tenant", "acme")
+    assert ask("verify_evidence", "--checkpoint", file)["findings"] == []
+    (finding,) = ask("verify_evidence", "--tenant", "globex", "--checkpoint", file)["findings"]
+    assert (finding["tenant"], finding["problem"]) == ("globex", "checkpoint_missing")
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    for text in ("nothing", "[]", '{"customhouse": "checkpoint", "version": 1}'):
+    for text in ("", "nothing", "[]", '{"customhouse": "checkpoint", "version": 1}', '{"checkpoint": null}'):
         (tmp_path / "file").write_text(text)
         with pytest.raises(CommandFailed, match="is not what"):
             ask("verify_evidence", "--checkpoint", tmp_path / "file")

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -176,6 +177,32 @@ def test_a_true_bundle_fits_and_says_what_it_proves(tenant: Tenant, tmp_path: Pa
     assert found["told"]["costs added up again from their lines"] == 2
     assert found["told"]["limits as decisions saw them"] == 2
     assert any("4 calls, 4000 tokens in, 6 out, 5000004 nano-USD, adjusted by -60" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_checkpoint_is_taken_as_it_is_exported_and_as_rest_answers_with_it(
+    wrapped: bool, tenant: Tenant, tmp_path: Path
+) -> None:
+    bundle = export(tenant, tmp_path / "proof.zip")
+    newest = Seal.objects.newest(tenant.pk)
+    assert newest is not None
+    header = newest.header.to_json()
+    checkpoint = tmp_path / "checkpoint.json"
+    checkpoint.write_text(json.dumps({"checkpoint": header} if wrapped else header))
+    status, found = judged(bundle, "--checkpoint", str(checkpoint))
+    assert status == 0
+    assert any(note.startswith("Everything up to seal") for note in found["notes"])
+
+
+def test_a_checkpoint_that_says_nothing_of_the_tenant_holds_nobody_to_anything(tenant: Tenant, tmp_path: Path) -> None:
+    bundle = export(tenant, tmp_path / "proof.zip")
+    newest = Seal.objects.newest(tenant.pk)
+    assert newest is not None
+    checkpoint = tmp_path / "checkpoint.jsonl"
+    for text in ("", json.dumps({**newest.header.to_json(), "tenant": str(UUID(int=1))})):
+        checkpoint.write_text(text)
+        status, found = judged(bundle, "--checkpoint", str(checkpoint))
+        assert (status, [one.split(":")[0] for one in found["findings"]]) == (3, ["checkpoint_missing"])
 
 
 def test_another_key_or_history_than_ours_is_found(tenant: Tenant, tmp_path: Path) -> None:

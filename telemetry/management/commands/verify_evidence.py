@@ -3,8 +3,9 @@
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -70,7 +71,7 @@ class Command(HouseCommand):
                 name = names.get(tenant_id, str(tenant_id))
                 with snapshot(session), progress(f"Verifying {name}", sealed_of(tenant_id)) as advance:
                     verification = Verification(session, tenant_id, trusted, checkpoints.get(tenant_id, ()), advance)
-                    for finding in verification.findings():
+                    for finding in chain(missing(tenant_id, checkpoints, options), verification.findings()):
                         if len(findings) < MOST_SHOWN:
                             findings.append(record_of(finding, name))
                         else:
@@ -82,6 +83,8 @@ class Command(HouseCommand):
             tenants = [summary_of(one, names.get(one.tenant_id, str(one.tenant_id))) for one in done]
             return {"findings": findings, "findings_left_out": left_out, "tenants": tenants}
         for one in done:
+            if options.checkpoint and one.tenant_id not in checkpoints:
+                self.note(f"The checkpoint says nothing of {names.get(one.tenant_id, one.tenant_id)}.")
             self.note(line_of(one, names.get(one.tenant_id, str(one.tenant_id))))
         if left_out:
             self.note(f"{left_out} more findings are not shown.")
@@ -89,6 +92,12 @@ class Command(HouseCommand):
             return findings
         self.note("The evidence agrees with its seals.")
         return None
+
+
+def missing(tenant_id: UUID, checkpoints: Mapping[UUID, object], options: Options) -> Iterator[Finding]:
+    """Whoever holds one tenant to a checkpoint that does not know it has held it to nothing."""
+    if options.checkpoint and options.tenant and tenant_id not in checkpoints:
+        yield Finding(tenant_id, "checkpoint_missing", detail="the checkpoint says nothing of this tenant")
 
 
 @contextmanager
@@ -111,6 +120,8 @@ def checkpoints_of(path: Path) -> dict[UUID, list[SealHeader]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             header = SealHeader.from_json(json.loads(line))
             found[header.tenant_id].append(header)
+        if not found:
+            raise ValueError("it holds none")
     except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error.strerror}", code="unreadable") from error
     except (ValueError, AttributeError) as error:
