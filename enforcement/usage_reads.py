@@ -48,14 +48,14 @@ def history(
     """
     facts: list[Fact] = []
     result = equal.get("policy_result")
-    if result != BLOCKED:
-        rows = UsageRecord.objects.for_tenant(tenant_id).filter(**equal)
-        rows = rows if since is None else rows.filter(created_at__gte=since)
-        rows = rows if until is None else rows.filter(created_at__lt=until)
-        if before is not None:
-            at, call_id = before
-            rows = rows.filter(created_at__lte=at).filter(Q(created_at__lt=at) | Q(call_id__lt=call_id))
-        facts += rows.order_by("-created_at", "-call_id")[:size]
+    # A program that refused a call itself has told of it like of any other: it has a usage row, and no decision.
+    rows = UsageRecord.objects.for_tenant(tenant_id).filter(**equal)
+    rows = rows if since is None else rows.filter(created_at__gte=since)
+    rows = rows if until is None else rows.filter(created_at__lt=until)
+    if before is not None:
+        at, call_id = before
+        rows = rows.filter(created_at__lte=at).filter(Q(created_at__lt=at) | Q(call_id__lt=call_id))
+    facts += rows.order_by("-created_at", "-call_id")[:size]
     if result in (None, BLOCKED) and not set(equal) - {*SHARED, "policy_result", "provider"}:
         shared = {name: value for name, value in equal.items() if name != "policy_result"}
         refused = EnforcementDecision.objects.for_tenant(tenant_id).refused().filter(**shared)

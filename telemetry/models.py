@@ -137,6 +137,12 @@ class UsageRecord(AppendOnlyModel):
                 condition=Q(cost_status="estimated"),
                 name="cus_llm_usage_estimated",
             ),
+            # Calls that programs refused themselves and told of are few, and listed with those that were refused here.
+            models.Index(
+                fields=["tenant_id", "-created_at"],
+                condition=Q(policy_result="blocked"),
+                name="cus_llm_usage_blocked",
+            ),
             # What programs told of, counted for request limits and for how much goes past the gateway.
             models.Index(
                 fields=["tenant_id", "created_at", "integration_id"],

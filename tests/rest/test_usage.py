@@ -7,6 +7,7 @@ import pytest
 
 from accounts.services import change_tenant
 from telemetry.models import UsageAdjustment
+from tests.console.evidence import carried
 from tests.people import globex
 from tests.rest.evidence import refused, used
 from tests.rest.programs import Program, program
@@ -45,6 +46,19 @@ def test_the_history_unites_what_was_carried_with_what_was_refused() -> None:
     assert len(all_of(asker, "cus/usage-history", policy_result="allowed")) == 2
     # Nobody knows which agent made a call that was refused.
     assert all_of(asker, "cus/usage-history", agent_id="a") == []
+
+
+def test_calls_that_a_program_refused_itself_are_listed_among_the_refused_ones() -> None:
+    asker = program("read")
+    carried(asker.tenant, at=NOON, model="let through")
+    refused(asker, at=NOON + timedelta(hours=1), model="ours")
+    for hour in (0, 2):
+        at = NOON + timedelta(hours=hour)
+        carried(asker.tenant, at=at, model="theirs", policy_result="blocked", dispatched=False, source="ingest")
+    carried(globex(), policy_result="blocked", dispatched=False, source="ingest")
+    rows = all_of(asker, "cus/usage-history", policy_result="blocked")
+    assert [row["model"] for row in rows] == ["theirs", "ours", "theirs"]
+    assert len(all_of(asker, "cus/usage-history", policy_result="blocked", model="theirs")) == 2
 
 
 def test_calls_of_one_instant_are_each_shown_once() -> None:
