@@ -33,6 +33,8 @@ IS_OWN = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s::re
 UNSEALED = "SELECT count(*) FROM cus_unsealed WHERE kind = %s AND at >= %s AND at < %s"
 IS_ATTACHED = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
 IS_THERE = "SELECT to_regclass(%s) IS NOT NULL"
+# By their time they lie in the order in which they were written, so whole stretches of the table are passed over.
+DELETE_TAGS = "DELETE FROM cus_call_tags WHERE created_at >= %s AND created_at < %s"
 HAS_GUARD = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
 
 
@@ -92,7 +94,8 @@ def expired_months(*, now: datetime, keep_months: int) -> list[tuple[Partitioned
 def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool = False, reason: str = "") -> Gone:
     """Take one month away while calls pass. Repeating it after a crash goes on where it stopped.
 
-    With `keep_table` the rows stay in a table by themselves, guarded as before, to be archived. Not inside of a
+    For whom the calls of a month were made, and their tags, go with their usage. With `keep_table` the rows stay in a
+    table by themselves, guarded as before, to be archived, and what stands beside them stays, too. Not inside of a
     transaction. Raises `NotSealed`, `NotOwner` and `django.db.OperationalError` (a lock was not to be had in time).
     """
     assert not connection.in_atomic_block, "a month is detached without holding anybody up"
@@ -119,6 +122,9 @@ def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool =
             _write_down(table, month, rows, actor=actor, is_kept=keep_table, reason=reason)
             if not keep_table:
                 cursor.execute(f"DROP TABLE {name}")
+                if table.name == USAGE.table:
+                    # For whom a call was made is not known for longer than the call.
+                    cursor.execute(DELETE_TAGS, [month.starts_at, month.later(1).starts_at])
     return Gone(table.name, month, rows, keep_table)
 
 

@@ -19,7 +19,7 @@ from accounts.partitions import Month, add_month, months_of, tables_of
 from enforcement.reconciliation import check
 from telemetry.derived import UnsealedRow
 from telemetry.evidence import PARTITIONED
-from telemetry.models import UsageRecord
+from telemetry.models import CallTag, UsageRecord
 from telemetry.retention import NotSealed, add_missing, days_ahead, expire, expired_months, horizon
 from telemetry.upkeep import look_after
 from tests import people
@@ -85,6 +85,33 @@ def test_what_goes_is_written_down() -> None:
     assert event.after is not None
     assert (event.after["rows"], event.object_id, event.reason) == (1, OLD.partition_of(USAGE), "the law")
     assert horizon() == OLD.later(1).starts_at
+
+
+def tagged(at: datetime) -> datetime:
+    """When a call was made for somebody."""
+    usage = carried(people.acme(), at=at)
+    CallTag.objects.create(tenant_id=usage.tenant_id, call_id=usage.call_id, created_at=at, end_user="alice")
+    return at
+
+
+def test_for_whom_calls_were_made_goes_with_their_usage() -> None:
+    tagged(OLD.starts_at)
+    tagged(OLD.later(1).starts_at - timedelta(microseconds=1))
+    kept = tagged(OLD.later(1).starts_at)
+    seal_all()
+    expire(table=DECISIONS, month=OLD, actor=SYSTEM)
+    assert CallTag.objects.count() == 3
+    expire(table=USAGE, month=OLD, actor=SYSTEM)
+    assert list(CallTag.objects.values_list("created_at", flat=True)) == [kept]
+
+
+def test_for_whom_calls_were_made_stays_while_their_month_is_archived() -> None:
+    tagged(OLD.starts_at)
+    seal_all()
+    expire(table=USAGE, month=OLD, actor=SYSTEM, keep_table=True)
+    assert CallTag.objects.count() == 1
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {OLD.partition_of(USAGE)}")
 
 
 def test_a_month_that_is_not_sealed_stays() -> None:
