@@ -5,13 +5,15 @@ from typing import Any
 from uuid import UUID
 
 from enforcement.models import EnforcementDecision, Reservation
+from telemetry.call_tags import tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 
 
 def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> dict[str, Any] | None:
     """The receipt of a tenant's call, or of a key's own call where `key_id` is given; `None` if there is none.
 
-    `state` is `open` while the call holds what it may use, else `settled`. Money is in nano-USD.
+    `state` is `open` while the call holds what it may use, else `settled`. Money is in nano-USD. For whom the call was
+    made is known once it has ended, until that is forgotten.
     """
     decisions = EnforcementDecision.objects.for_tenant(tenant_id).filter(call_id=call_id)
     if key_id is not None:
@@ -22,7 +24,8 @@ def receipt(*, tenant_id: UUID, call_id: UUID, key_id: UUID | None = None) -> di
     # In this order: a call that is settled in between has its usage row by the time its reservation is gone.
     (record,) = decision_records(tenant_id, [decision])
     usage = UsageRecord.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
-    return record | {"usage": _usage(usage) if usage is not None else None}
+    beside = tags_of(tenant_id, [call_id])[call_id]
+    return {**record, **beside, "usage": _usage(usage) if usage is not None else None}
 
 
 def decision_records(tenant_id: UUID, decisions: Sequence[EnforcementDecision]) -> list[dict[str, Any]]:

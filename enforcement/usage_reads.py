@@ -10,6 +10,7 @@ from django.db.models import Q, Sum
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
+from telemetry.call_tags import tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 
 BLOCKED = "blocked"
@@ -19,7 +20,7 @@ CALL_FIELDS = (
     "call_id", "tenant_id", "integration_id", "key_id", "session_id", "agent_id", "provider", "endpoint", "model",
     "response_model", "stream", "tokens_in", "tokens_out", "cost_nanos", "adjustment_nanos", "cost_cents",
     "cost_status", "quality", "policy_result", "status_code", "error_code", "error_message", "latency_ms", "ttft_ms",
-    "metadata", "created_at",
+    "end_user", "tags", "metadata", "created_at",
 )  # fmt: skip
 EXPORTED_AT_ONCE = 1_000
 
@@ -78,22 +79,27 @@ def all_of_history(
 
 
 def records_of_calls(tenant_id: UUID, facts: Sequence[Fact]) -> list[dict[str, Any]]:
-    """Calls in the contract's fields. Of a refused call the use is null, as it has none. One query."""
+    """Calls in the contract's fields. Of a refused call the use is null, as it has none. Two queries."""
+    call_ids = [fact.call_id for fact in facts]
     adjusted = dict(
-        UsageAdjustment.objects.filter(tenant_id=tenant_id, call_id__in=[fact.call_id for fact in facts])
+        UsageAdjustment.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
         .values_list("call_id")
         .annotate(Sum("cost_nanos"))
     )
+    beside = tags_of(tenant_id, call_ids)
     return [
-        _carried(fact, adjusted.get(fact.call_id, 0)) if isinstance(fact, UsageRecord) else _refused(fact)
+        _carried(fact, adjusted.get(fact.call_id, 0), beside[fact.call_id])
+        if isinstance(fact, UsageRecord)
+        else _refused(fact, beside[fact.call_id])
         for fact in facts
     ]
 
 
-def _carried(usage: UsageRecord, adjustment: int) -> dict[str, Any]:
+def _carried(usage: UsageRecord, adjustment: int, beside: dict[str, Any]) -> dict[str, Any]:
     cost = usage.cost_nanos
     known = {
         **_both(usage),
+        **beside,
         "session_id": usage.session_id,
         "agent_id": usage.agent_id,
         "response_model": usage.response_model,
@@ -145,14 +151,17 @@ def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, An
             "adjustment_nanos": 0,
             "result": BLOCKED,
             "error_code": one.code,
+            "end_user": None,
+            "tags": {},
         }
         for one in decisions
     ]
 
 
-def _refused(decision: EnforcementDecision) -> dict[str, Any]:
+def _refused(decision: EnforcementDecision, beside: dict[str, Any]) -> dict[str, Any]:
     known = {
         **_both(decision),
+        **beside,
         "adjustment_nanos": 0,
         "policy_result": BLOCKED,
         "error_code": decision.code,

@@ -1,5 +1,9 @@
 """What a call was tagged with: words that may name a person, beside the evidence, so that they can be forgotten."""
 
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
@@ -27,3 +31,13 @@ class CallTag(models.Model):
 
     def __str__(self) -> str:
         return str(self.call_id)
+
+
+def tags_of(tenant_id: UUID, call_ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+    """`end_user` and `tags` of each of a tenant's calls; null and empty where there were none, or none any more.
+
+    One query.
+    """
+    rows = CallTag.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
+    known = {row.call_id: {"end_user": row.end_user, "tags": row.tags} for row in rows}
+    return {call_id: known.get(call_id) or {"end_user": None, "tags": {}} for call_id in call_ids}

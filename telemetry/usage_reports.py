@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Sum
 
 from integrations.models import GatewayKey, Integration
+from telemetry.call_tags import tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 from telemetry.querysets import UsageQuerySet
 from telemetry.usage_sums import Asked, sums_of, told
@@ -87,6 +88,7 @@ def records_of(rows: Sequence[UsageRecord]) -> list[dict[str, Any]]:
         .values_list("call_id")
         .annotate(Sum("cost_nanos"))
     )
+    beside = tags_of(tenant_id, call_ids)
     return [
         {
             "created_at": row.created_at,
@@ -112,6 +114,7 @@ def records_of(rows: Sequence[UsageRecord]) -> list[dict[str, Any]]:
             "latency_ms": row.latency_ms,
             "ttft_ms": row.ttft_ms,
             "upstream_request_id": row.upstream_request_id,
+            **beside[row.call_id],
         }
         for row in rows
     ]

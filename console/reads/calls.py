@@ -8,6 +8,7 @@ from uuid import UUID
 from console.words import DECLINED_WORDS, NOT_SENT_WORDS, QUALITY_WORDS, limit_words, scope_words
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
+from telemetry.call_tags import tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 
 TOKEN_CLASS_PREFIXES = ("input_", "output_", "cache_")
@@ -43,6 +44,8 @@ class Call:
     adjustments: list[UsageAdjustment]
     integration: Integration | None
     key: GatewayKey | None
+    end_user: str | None
+    tags: dict[str, str]
 
     @property
     def state(self) -> str:
@@ -110,7 +113,7 @@ class Call:
 
 
 def call_of(tenant_id: UUID, call_id: UUID) -> Call | None:
-    """The tenant's call, `None` if it has no such; five queries at most."""
+    """The tenant's call, `None` if it has no such; six queries at most."""
     usage = UsageRecord.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
     decision = EnforcementDecision.objects.for_tenant(tenant_id).filter(call_id=call_id).first()
     facts = usage or decision
@@ -125,6 +128,7 @@ def call_of(tenant_id: UUID, call_id: UUID) -> Call | None:
         adjustments=list(UsageAdjustment.objects.filter(tenant_id=tenant_id, call_id=call_id).order_by("created_at")),
         integration=integrations.filter(pk=facts.integration_id).first() if facts.integration_id else None,
         key=keys.filter(pk=facts.key_id).first() if facts.key_id else None,
+        **tags_of(tenant_id, [call_id])[call_id],
     )
 
 

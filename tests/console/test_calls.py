@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from integrations.key_services import create_key
+from telemetry.models import CallTag
 from tests import people
 from tests.console.browser import signed_in, text_of
 from tests.console.evidence import adjusted, carried, decided, refused
@@ -41,6 +42,18 @@ def test_an_unknown_cost_is_unknown() -> None:
 
 def test_the_providers_own_words_are_kept() -> None:
     assert '"prompt_tokens": 1000' in shown(carried(people.acme()).call_id)
+
+
+def test_for_whom_it_was_made_is_shown_with_its_tags() -> None:
+    usage = carried(people.acme())
+    assert "End user" not in shown(usage.call_id)
+    CallTag.objects.create(
+        tenant_id=usage.tenant_id, call_id=usage.call_id, created_at=usage.created_at, end_user="<b>bob",
+        tags={"team": "support", "run": "7"},
+    )  # fmt: skip
+    page = shown(usage.call_id)
+    assert "End user <b>bob" in page
+    assert "Tags run: 7 team: support" in page
 
 
 def test_corrections_are_listed_and_added() -> None:

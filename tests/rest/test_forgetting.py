@@ -1,12 +1,18 @@
 """Whoever asks to be forgotten is, and the calls stay."""
 
+import csv
+import json
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from accounts.ids import uuid7
 from accounts.models import AuditEvent
 from telemetry.models import CallTag, UsageRecord
+from tests.console.evidence import decided
 from tests.people import globex
 from tests.rest.programs import Program, program
 from tests.rest.telling import own_lane as own_lane
@@ -34,6 +40,44 @@ def test_an_end_user_is_forgotten_with_the_tags_and_without_a_name_in_the_audit(
     event = AuditEvent.objects.get(action="end_user.forgotten")
     assert (event.after, event.tenant_id) == ({"calls": 2}, asker.tenant.pk)
     assert "alice" not in f"{event.object_id}{event.object_label}{event.reason}"
+
+
+def test_for_whom_a_call_was_made_is_read_with_it_until_it_is_forgotten() -> None:
+    asker, theirs = program("ingest", "read", "manage"), program("ingest", tenant=globex())
+    call_id = str(uuid7())
+    told_for(asker, "bob")
+    for one, user in ((theirs, "eve"), (asker, "alice")):
+        assert tell(one, call_id=call_id, end_user=user, tags={"team": "a"})[0] == 201
+    tell(asker)
+    decided(asker.tenant, call_id=call_id)
+
+    def read() -> list[tuple[str | None, dict[str, str]]]:
+        status, receipt = asker.get(f"decisions/{call_id}")
+        assert status == 200
+        rows = {row["call_id"]: row for row in asker.get("cus/usage-history")[1]["data"]}
+        file = asker.client.get("/api/v1/cus/usage-export", {"format": "csv"})
+        lines = {line["call_id"]: line for line in csv.DictReader(StringIO(file.getvalue().decode()))}
+        line = lines[call_id]
+        assert [row["end_user"] or "" for row in rows.values()] == [one["end_user"] for one in lines.values()]
+        return [
+            (receipt["end_user"], receipt["tags"]),
+            (rows[call_id]["end_user"], rows[call_id]["tags"]),
+            (line["end_user"] or None, json.loads(line["tags"])),
+        ]
+
+    assert read() == [("alice", {"team": "a"})] * 3
+    users = [row["end_user"] for row in asker.get("cus/usage-history")[1]["data"]]
+    assert sorted(users, key=str) == [None, "alice", "bob"]
+    asker.post("cus/telemetry/forget", {"end_user": "alice"})
+    assert read() == [(None, {})] * 3
+
+
+def test_a_page_of_calls_takes_one_query_for_whom_they_were_made() -> None:
+    asker = program("ingest", "read")
+    told_for(asker, *"abcd")
+    with CaptureQueriesContext(connection) as seen:
+        assert len(asker.get("cus/usage-history")[1]["data"]) == 4
+    assert sum("cus_call_tags" in query["sql"] for query in seen) == 1
 
 
 def test_a_command_forgets_as_well_and_a_key_that_may_not_manage_does_not() -> None:

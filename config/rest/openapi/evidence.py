@@ -129,8 +129,13 @@ class UsageRecord(Record):
 
 
 class ReceiptRecord(DecisionRecord):
-    """A decision and how its call ended; without usage: refused, or still open."""
+    """A decision and how its call ended; without usage: refused, or still open.
 
+    `end_user` is null and `tags` are empty where the call did not say, or it was forgotten since.
+    """
+
+    end_user = text("alice@example.com", null=True)
+    tags = anything({"team": "support"})
     usage = UsageRecord(allow_null=True)
 
 
@@ -161,6 +166,8 @@ class CallRecord(Record):
     error_message = text(None, null=True)
     latency_ms = whole(812, null=True)
     ttft_ms = whole(201, null=True)
+    end_user = text("alice@example.com", null=True, help_text="Null: not told, or forgotten.")
+    tags = anything({"team": "support"})
     metadata = anything({})
     created_at = instant()
 
