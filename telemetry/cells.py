@@ -7,7 +7,7 @@ those of `DIMENSIONS` and `SUMS`; its session is known where the cell is one cal
 Every text here takes `whose` (a tenant's id), `since` and `until` as SQL.
 """
 
-from telemetry.days import REFUSED, SUMS
+from telemetry.days import REFUSED, SUMS, WENT
 from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
 
 DIMENSIONS = ("integration_id", "key_id", "agent_id", "provider", "model", "policy_result")
@@ -22,11 +22,12 @@ OF_DECISION = (
 )
 # Parts that differ in a type are not planned one by one, hence the casts.
 ONE_CALL = (
-    "1::bigint, coalesce(usage.tokens_in, 0), coalesce(usage.tokens_out, 0), coalesce(usage.cost_nanos, 0), "
-    "coalesce(usage.latency_ms, 0)::bigint, (usage.latency_ms IS NOT NULL)::int::bigint, "
-    "(usage.cost_nanos IS NOT NULL)::int::bigint, "
-    "(usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL)::int::bigint, "
-    "(usage.error_code IS NOT NULL)::int::bigint, 0::bigint"
+    f"({WENT})::int::bigint, coalesce(usage.tokens_in, 0), coalesce(usage.tokens_out, 0), "
+    f"coalesce(usage.cost_nanos, 0), CASE WHEN {WENT} THEN coalesce(usage.latency_ms, 0) ELSE 0 END::bigint, "
+    f"({WENT} AND usage.latency_ms IS NOT NULL)::int::bigint, "
+    f"({WENT} AND usage.cost_nanos IS NOT NULL)::int::bigint, "
+    f"({WENT} AND usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL)::int::bigint, "
+    f"({WENT} AND usage.error_code IS NOT NULL)::int::bigint, (NOT {WENT})::int::bigint"
 )
 ONE_REFUSAL = "0::bigint, " * 9 + "1::bigint"
 ONE_ADJUSTMENT = "0::bigint, adjustment.tokens_in, adjustment.tokens_out, adjustment.cost_nanos" + ", 0::bigint" * 6

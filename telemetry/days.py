@@ -18,10 +18,14 @@ ADD = (
 INTO = f"INSERT INTO cus_usage_daily AS known (tenant_id, integration_id, date, {', '.join(SUMS)})"
 
 # What a set of usage rows amounts to, in the order of `SUMS`. Adjustments are added by themselves.
-SUMS_OF_USAGE = """count(*), coalesce(sum(usage.tokens_in), 0), coalesce(sum(usage.tokens_out), 0),
-        coalesce(sum(usage.cost_nanos), 0), coalesce(sum(usage.latency_ms), 0), count(usage.latency_ms),
-        count(usage.cost_nanos), count(*) FILTER (WHERE usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL),
-        count(usage.error_code), 0"""
+# A call that a program refused itself has a row, too, and is a refusal.
+WENT = "usage.policy_result <> 'blocked'"
+SUMS_OF_USAGE = f"""count(*) FILTER (WHERE {WENT}), coalesce(sum(usage.tokens_in), 0),
+        coalesce(sum(usage.tokens_out), 0), coalesce(sum(usage.cost_nanos), 0),
+        coalesce(sum(usage.latency_ms) FILTER (WHERE {WENT}), 0), count(usage.latency_ms) FILTER (WHERE {WENT}),
+        count(usage.cost_nanos) FILTER (WHERE {WENT}),
+        count(*) FILTER (WHERE {WENT} AND usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL),
+        count(usage.error_code) FILTER (WHERE {WENT}), count(*) FILTER (WHERE NOT {WENT})"""
 SUMS_OF_REFUSALS = "0, 0, 0, 0, 0, 0, 0, 0, 0, count(*)"
 SUMS_OF_ADJUSTMENTS = """0, sum(adjustment.tokens_in), sum(adjustment.tokens_out), sum(adjustment.cost_nanos),
         0, 0, 0, 0, 0, 0"""

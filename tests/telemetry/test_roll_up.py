@@ -7,6 +7,7 @@ from django.db import connection
 
 from telemetry.derived import UsageDay, UsageQuarter
 from telemetry.models import UsageRecord
+from telemetry.usage_sums import Asked, sums_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
 from tests.telemetry.sums import drain
@@ -30,6 +31,17 @@ def test_a_day_has_what_was_used_as_soon_as_it_is_evidence_and_refusals_when_the
     drain()
     day.refresh_from_db()
     assert sums(day) == (2, 1990, 6, 70, 1, 1, 1)
+
+
+def test_a_call_that_a_program_refused_itself_is_a_refusal() -> None:
+    carried(people.acme(), at=NOON, policy_result="blocked", dispatched=False, tokens_in=0, tokens_out=0, cost_nanos=0)
+    drain()
+    for summed in (UsageDay.objects.get(), UsageQuarter.objects.get()):
+        assert sums(summed) == (0, 0, 0, 0, 0, 0, 1)
+    # Endpoints are told apart by the rows themselves.
+    span = (NOON - timedelta(hours=1), NOON + timedelta(hours=1))
+    (row,) = sums_of(Asked(people.acme().pk, "UTC", *span, by=("endpoint",)))
+    assert (row["calls"], row["calls_of_known_cost"], row["blocked"]) == (0, 0, 1)
 
 
 def test_a_day_begins_where_its_tenant_is() -> None:
