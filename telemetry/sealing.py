@@ -7,6 +7,7 @@ evidence waits for it but for a moment where a refusal is added to a day.
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 SEALER_LOCK = 0x5345414C
 MOST_LEAVES = 1000
+AT_ONCE, PAUSE_SECONDS = 100, 0.001
+"""Rows are read a few at a time: on a machine with few CPUs, admissions would wait for a statement over all of them."""
 REST_SECONDS = 20.0
 """For so long a row waits for others to be sealed with, unless there are enough of them."""
 
@@ -122,17 +125,29 @@ def seal(
         if not ids:
             return None
         previous = connection.execute(PREVIOUS, [tenant_id]).fetchone() or (0, 0, FIRST_PREVIOUS)
-        array = as_array(ids)
-        row = connection.execute(LEAVES, [array]).fetchone()
-        if row is None or row[0] is None or len(row[0]) != len(ids) * LEAF.size:
-            raise QueueMoved
-        leaves, *times = row
+        leaves, times = _leaves(connection, ids)
         header = _header(tenant_id, previous, leaves, times, key)
         connection.execute(INSERT, [*_columns(header), leaves])
         add_queued(connection, ids)
-        if connection.execute(TAKE, [array]).rowcount != len(ids):
+        if connection.execute(TAKE, [as_array(ids)]).rowcount != len(ids):
             raise QueueMoved
     return header
+
+
+def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime]]:
+    """The leaves of these rows of the queue, their first and last time, and the time now. Raises `QueueMoved`."""
+    parts, times = [], []
+    for start in range(0, len(ids), AT_ONCE):
+        if start:
+            time.sleep(PAUSE_SECONDS)
+        some = ids[start : start + AT_ONCE]
+        row = connection.execute(LEAVES, [as_array(some)]).fetchone()
+        if row is None or row[0] is None or len(row[0]) != len(some) * LEAF.size:
+            raise QueueMoved
+        parts.append(row[0])
+        times.append(row[1:])
+    first, last, now = zip(*times, strict=True)
+    return b"".join(parts), (min(first), max(last), now[-1])
 
 
 def _header(
