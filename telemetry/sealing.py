@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 SEALER_LOCK = 0x5345414C
 MOST_LEAVES = 1000
-AT_ONCE, PAUSE_SECONDS = 100, 0.001
+AT_ONCE, PAUSE_SECONDS = 250, 0.001
 """Rows are read a few at a time: on a machine with few CPUs, admissions would wait for a statement over all of them."""
 REST_SECONDS = 20.0
 """For so long a row waits for others to be sealed with, unless there are enough of them."""
