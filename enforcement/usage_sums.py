@@ -18,7 +18,6 @@ GROUPS = {
     "hour": "hour",
 }
 """What calls may be grouped by, and the field of a group that names it."""
-MOST_GROUPINGS = 2
 SESSION = "session_id"
 Place = tuple[str | None, ...]
 """Where a group stands among the others: the values that it has in common, as text."""

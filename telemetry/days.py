@@ -35,10 +35,6 @@ DAYS_OF_USAGE = f"""
     SELECT usage.tenant_id, usage.integration_id, {DATE.format(at="usage.created_at")}, {SUMS_OF_USAGE}
     FROM {{rows}} AS usage LEFT JOIN cus_tenants AS tenant ON tenant.id = usage.tenant_id
     WHERE {{where}} GROUP BY 1, 2, 3"""  # noqa: S608 - names of our own
-DAYS_OF_REFUSALS = f"""
-    SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
-    FROM {{rows}} AS decision LEFT JOIN cus_tenants AS tenant ON tenant.id = decision.tenant_id
-    WHERE {REFUSED} AND decision.integration_id IS NOT NULL AND {{where}} GROUP BY 1, 2, 3"""  # noqa: S608 - names of our own
 # An adjustment counts with the call that it corrects.
 DAYS_OF_ADJUSTMENTS = f"""
     SELECT usage.tenant_id, usage.integration_id, {DATE.format(at="usage.created_at")}, {SUMS_OF_ADJUSTMENTS}

@@ -32,7 +32,6 @@ KIND_OF = {kind.table: kind for kind in KINDS.values()}
 IS_OWN = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s::regclass"
 UNSEALED = "SELECT count(*) FROM cus_unsealed WHERE kind = %s AND at >= %s AND at < %s"
 IS_ATTACHED = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
-IS_THERE = "SELECT to_regclass(%s) IS NOT NULL"
 # By their time they lie in the order in which they were written, so whole stretches of the table are passed over.
 DELETE_TAGS = "DELETE FROM cus_call_tags WHERE created_at >= %s AND created_at < %s"
 HAS_GUARD = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
