@@ -5,7 +5,7 @@ import threading
 
 from enforcement.lanes import Line
 from telemetry.seal_keys import SealKey
-from telemetry.sealing import seal_due
+from telemetry.sealing import keep_plans, seal_due
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,10 @@ class Sealer:
     def _run(self) -> None:
         while not self._stopping.wait(self._look_seconds):
             try:
-                seal_due(self._line.open(), self._key, is_stopping=self._stopping.is_set)
+                connection = self._line.open()
+                if connection.prepare_threshold is None:
+                    keep_plans(connection)
+                seal_due(connection, self._key, is_stopping=self._stopping.is_set)
             except Exception as error:
                 logger.warning("Sealing failed and will be repeated: %s", type(error).__name__, exc_info=error)
                 self._line.close()

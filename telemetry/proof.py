@@ -24,7 +24,7 @@ from telemetry.evidence import KINDS, USAGE, Kind
 from telemetry.models import Price, PriceVersion
 from telemetry.price_book import BookEntry
 from telemetry.row_sets import RowSet
-from telemetry.seal_forms import NEWEST, text_of
+from telemetry.seal_forms import FORMS, NEWEST, names_digest, row_of, text_of
 from telemetry.seal_headers import Leaf, unpack, written
 from telemetry.verification import ROWS_AT_ONCE, Verification
 
@@ -87,6 +87,7 @@ class Proof:
             "since": written(self.since),
             "until": written(self.until),
             "seals": {"first": first, "last": last} if first <= last else None,
+            "columns": {names_digest(names): names for form in FORMS.values() for names in form.values()},
             "days": self._days(),
             "unsealed": self._unsealed,
             "unsealed_rows": sum(map(len, self._unsealed.values())),
@@ -138,7 +139,7 @@ class Proof:
                 elif row_id in queued:
                     self._unsealed[kind.name].append(row_id)
                 if kind is USAGE:
-                    lines = json.loads(text)["cost_lines"]
+                    lines = row_of(kind, form, text)["cost_lines"]
                     self._prices.update(line["price"] for line in lines if line.get("price"))
                 yield text
 

@@ -4,7 +4,7 @@ Whoever takes rows from the queue adds them up in the same transaction, so each 
 queued is exactly what the sums leave out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -49,39 +49,56 @@ OF_DECISIONS = (
 # An adjustment counts with the call that it corrects.
 OF_ADJUSTMENTS = """JOIN usage_adjustments AS adjustment ON adjustment.id = queued.row_id
     JOIN cus_llm_usage AS usage ON usage.tenant_id = adjustment.tenant_id AND usage.call_id = adjustment.call_id"""
-STATEMENTS = (
-    QUARTERS.format(
-        whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
-        sums=SUMS_OF_USAGE, rows=OF_USAGE,
-        kind=USAGE.number, where="true",
-    ),
-    QUARTERS.format(
-        whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), dimensions=DIMENSIONS_OF_DECISION,
-        sums=SUMS_OF_REFUSALS, rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
-    ),
-    QUARTERS.format(
-        whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
-        sums=SUMS_OF_ADJUSTMENTS, rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
-    ),
-    f"""{INTO}
-    SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
-    FROM cus_unsealed AS queued {OF_DECISIONS} LEFT JOIN cus_tenants AS tenant ON tenant.id = decision.tenant_id
-    WHERE queued.id = ANY(%s) AND queued.kind = {DECISION.number} AND {REFUSED} AND decision.integration_id IS NOT NULL
-    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}
-    """,  # noqa: S608 - names of our own
+CALLS = QUARTERS.format(
+    whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE, sums=SUMS_OF_USAGE,
+    rows=OF_USAGE, kind=USAGE.number, where="true",
 )  # fmt: skip
+ADJUSTMENTS = QUARTERS.format(
+    whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
+    sums=SUMS_OF_ADJUSTMENTS, rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
+)  # fmt: skip
+REFUSALS = QUARTERS.format(
+    whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), dimensions=DIMENSIONS_OF_DECISION,
+    sums=SUMS_OF_REFUSALS, rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
+)  # fmt: skip
+DAYS_OF_REFUSALS = f"""{INTO}
+SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
+FROM cus_unsealed AS queued {OF_DECISIONS} LEFT JOIN cus_tenants AS tenant ON tenant.id = decision.tenant_id
+WHERE queued.id = ANY(%s) AND queued.kind = {DECISION.number} AND {REFUSED} AND decision.integration_id IS NOT NULL
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}
+"""  # noqa: S608 - names of our own
+FEW = 100
 
 
-def add_queued(connection: psycopg.Connection[Any], queue_ids: Sequence[int]) -> None:
-    """Add what these rows of the queue point at; the caller takes them from the queue in the same transaction.
+def add_queued(
+    connection: psycopg.Connection[Any],
+    *,
+    calls: Sequence[int],
+    adjustments: Sequence[int],
+    refusals: Sequence[int],
+    pause: Callable[[], object] = lambda: None,
+) -> None:
+    """Add what these rows of the queue point at, by their ids in it; the caller takes them from it in one transaction.
 
-    It waits while the sums of a day are made anew. Two callers must not do so at once with the same rows: whoever
-    works on the queue holds its advisory lock.
+    Other rows than calls, adjustments and the decisions that refused add nothing. It waits while the sums of a day are
+    made anew. Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory
+    lock.
     """
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
-    ids = as_array(queue_ids)
-    for statement in STATEMENTS:
-        connection.execute(statement.encode(), [ids])
+    for ids, statement in ((calls, CALLS), (adjustments, ADJUSTMENTS), (refusals, REFUSALS)):
+        for some in few_at_once(ids, pause=pause):
+            connection.execute(statement.encode(), [as_array(some)])
+    if refusals:
+        # Calls that settle wait for these days until it is committed.
+        connection.execute(DAYS_OF_REFUSALS.encode(), [as_array(refusals)])
+
+
+def few_at_once(ids: Sequence[int], *, pause: Callable[[], object]) -> Iterator[Sequence[int]]:
+    """These ids a few at a time, with a pause between."""
+    for start in range(0, len(ids), FEW):
+        if start:
+            pause()
+        yield ids[start : start + FEW]
 
 
 def as_array(ids: Sequence[int]) -> str:

@@ -16,8 +16,9 @@ from uuid import UUID
 
 import psycopg
 
-from telemetry.evidence import KINDS, NOBODY
-from telemetry.roll_up import add_queued, as_array
+from telemetry.days import REFUSED
+from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, NOBODY, USAGE
+from telemetry.roll_up import add_queued, as_array, few_at_once
 from telemetry.seal_forms import NEWEST, digest_of, place_of
 from telemetry.seal_headers import FIRST_PREVIOUS, LEAF, NOT_THERE, SealHeader, root_of_leaves
 from telemetry.seal_keys import SealKey
@@ -26,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 SEALER_LOCK = 0x5345414C
 MOST_LEAVES = 1000
-AT_ONCE, PAUSE_SECONDS = 250, 0.001
-"""Rows are read a few at a time: on a machine with few CPUs, admissions would wait for a statement over all of them."""
+PAUSE_SECONDS = 0.001
+"""Between a few rows and the next: with few CPUs, admissions would wait for a statement over all of them."""
 REST_SECONDS = 20.0
 """For so long a row waits for others to be sealed with, unless there are enough of them."""
 
@@ -47,15 +48,18 @@ SELECT tenant_id FROM whose WHERE tenant_id IS NOT NULL AND (
 )
 """
 LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
-NEXT = "SELECT id FROM cus_unsealed WHERE tenant_id = %s ORDER BY id LIMIT %s"
+NEXT = "SELECT id, kind FROM cus_unsealed WHERE tenant_id = %s ORDER BY id LIMIT %s"
 PREVIOUS = "SELECT number, total, hash FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1"
+# A double holds microseconds of our times, and a numeric takes longer.
 ROWS = " UNION ALL ".join(
     rf"""
 SELECT queued.id AS place, queued.at, '\x{number:02x}'::bytea || int8send(queued.row_id)
-    || int8send((extract(epoch FROM queued.at) * 1000000)::bigint) || CASE WHEN evidence.id IS NULL
-    THEN '\x{NOT_THERE.hex()}'::bytea ELSE {digest_of(kind, NEWEST, "evidence")} END AS leaf
-FROM queued LEFT JOIN {kind.table} AS evidence ON {place_of(kind, "evidence", at="queued.at", row_id="queued.row_id")}
-    AND coalesce(evidence.tenant_id, '{NOBODY}') = queued.tenant_id
+    || int8send((date_part('epoch', queued.at) * 1000000)::bigint) || CASE WHEN {kind.name}.id IS NULL
+    THEN '\x{NOT_THERE.hex()}'::bytea ELSE {digest_of(kind, NEWEST, kind.name)} END AS leaf,
+    {REFUSED if kind is DECISION else "false"} AS refused
+FROM queued LEFT JOIN {kind.table} AS {kind.name}
+    ON {place_of(kind, kind.name, at="queued.at", row_id="queued.row_id")}
+    AND coalesce({kind.name}.tenant_id, '{NOBODY}') = queued.tenant_id
 WHERE queued.kind = {number}
 """  # noqa: S608 - names of our own
     for number, kind in KINDS.items()
@@ -63,7 +67,9 @@ WHERE queued.kind = {number}
 # What is queued is a handful to the planner in this form, so it looks rows up instead of reading whole months.
 LEAVES = f"""
 WITH queued AS MATERIALIZED (SELECT * FROM cus_unsealed WHERE id = ANY(%s)), leaves AS ({ROWS})
-SELECT string_agg(leaf, ''::bytea ORDER BY place), min(at), max(at), clock_timestamp() FROM leaves
+SELECT string_agg(leaf, ''::bytea ORDER BY place), min(at), max(at), clock_timestamp(),
+    array_agg(place) FILTER (WHERE refused)
+FROM leaves
 """  # noqa: S608 - names of our own
 INSERT = """
 INSERT INTO cus_seals (
@@ -74,8 +80,22 @@ INSERT INTO cus_seals (
 TAKE = "DELETE FROM cus_unsealed WHERE id = ANY(%s)"
 
 
+PLANNED = ("plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_hashjoin = off",
+           "enable_mergejoin = off")  # fmt: skip
+
+
 class QueueMoved(Exception):
     """Somebody else took rows from the queue meanwhile; nothing was sealed."""
+
+
+def keep_plans(connection: psycopg.Connection[Any]) -> None:
+    """Have the statements of sealing planned once on this connection, which is for nothing else: by indexes, always.
+
+    Planning over all months takes as long as sealing a hundred rows.
+    """
+    connection.prepare_threshold = 0
+    for setting in PLANNED:
+        connection.execute(f"SET {setting}".encode())
 
 
 def seal_due(
@@ -121,33 +141,43 @@ def seal(
     with connection.transaction():
         if connection.execute(LOCK, [SEALER_LOCK]).fetchone() != (True,):
             return None
-        ids = [row_id for (row_id,) in connection.execute(NEXT, [tenant_id, most]).fetchall()]
-        if not ids:
+        queued = connection.execute(NEXT, [tenant_id, most]).fetchall()
+        if not queued:
             return None
+        ids = [row_id for row_id, _ in queued]
         previous = connection.execute(PREVIOUS, [tenant_id]).fetchone() or (0, 0, FIRST_PREVIOUS)
-        leaves, times = _leaves(connection, ids)
+        leaves, times, refusals = _leaves(connection, ids)
         header = _header(tenant_id, previous, leaves, times, key)
         connection.execute(INSERT, [*_columns(header), leaves])
-        add_queued(connection, ids)
+        calls, adjustments = (
+            [row_id for row_id, number in queued if number == kind.number] for kind in (USAGE, ADJUSTMENT)
+        )
+        add_queued(connection, calls=calls, adjustments=adjustments, refusals=refusals, pause=_pause)
         if connection.execute(TAKE, [as_array(ids)]).rowcount != len(ids):
             raise QueueMoved
     return header
 
 
-def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime]]:
-    """The leaves of these rows of the queue, their first and last time, and the time now. Raises `QueueMoved`."""
+def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime], list[int]]:
+    """The leaves of these rows of the queue; their first and last time, and the time now; which are refusals.
+
+    Raises `QueueMoved`.
+    """
     parts, times = [], []
-    for start in range(0, len(ids), AT_ONCE):
-        if start:
-            time.sleep(PAUSE_SECONDS)
-        some = ids[start : start + AT_ONCE]
+    refusals: list[int] = []
+    for some in few_at_once(ids, pause=_pause):
         row = connection.execute(LEAVES, [as_array(some)]).fetchone()
         if row is None or row[0] is None or len(row[0]) != len(some) * LEAF.size:
             raise QueueMoved
         parts.append(row[0])
-        times.append(row[1:])
+        times.append(row[1:4])
+        refusals += row[4] or []
     first, last, now = zip(*times, strict=True)
-    return b"".join(parts), (min(first), max(last), now[-1])
+    return b"".join(parts), (min(first), max(last), now[-1]), refusals
+
+
+def _pause() -> None:
+    time.sleep(PAUSE_SECONDS)
 
 
 def _header(

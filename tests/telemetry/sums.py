@@ -24,10 +24,18 @@ REFUSED = ["blocked", "hard_blocked", "throttled"]
 
 def drain(ids: Iterable[int] | None = None) -> None:
     """Roll up what is queued, or these rows of it; in the caller's transaction."""
-    ids = list(UnsealedRow.objects.values_list("pk", flat=True)) if ids is None else list(ids)
+    queued = UnsealedRow.objects.order_by("pk") if ids is None else UnsealedRow.objects.filter(pk__in=list(ids))
+    by_kind: dict[int, list[int]] = defaultdict(list)
+    for row in queued:
+        by_kind[row.kind].append(row.pk)
     connection.ensure_connection()
-    add_queued(connection.connection, ids)
-    UnsealedRow.objects.filter(pk__in=ids).delete()
+    add_queued(
+        connection.connection,
+        calls=by_kind[USAGE.number],
+        adjustments=by_kind[ADJUSTMENT.number],
+        refusals=by_kind[DECISION.number],
+    )
+    UnsealedRow.objects.filter(pk__in=[pk for pks in by_kind.values() for pk in pks]).delete()
 
 
 def call_counts(call: UsageRecord) -> Counter[str]:

@@ -22,9 +22,11 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from integrations.limit_services import set_limit
+from telemetry.evidence import USAGE
 from telemetry.models import Seal
 from telemetry.pricing import cost_of
 from telemetry.proof import Proof
+from telemetry.seal_forms import FORMS, NEWEST
 from telemetry.seal_keys import SealKey, seal_key
 from telemetry.services import load_book, set_price
 from telemetry.usage import Usage
@@ -230,12 +232,13 @@ def one_dearer(lines: list[Any]) -> None:
     """A call that cost a nano-dollar more, in its line and in sum."""
     at = next(number for number, line in enumerate(lines) if '"priced"' in line)
     row = json.loads(lines[at])
-    lines[at] = lines[at].replace(f'"cost_nanos" : {row["cost_nanos"]}', f'"cost_nanos" : {row["cost_nanos"] + 1}')
-    assert json.loads(lines[at]) != row
+    row[2 + FORMS[NEWEST][USAGE.number].index("cost_nanos")] += 1
+    lines[at] = json.dumps(row)
 
 
 def one_more(lines: list[Any]) -> None:
-    lines.append(json.dumps({**json.loads(lines[0]), "id": 10**9}))
+    kind, names, _, *values = json.loads(lines[0])
+    lines.append(json.dumps([kind, names, 10**9, *values]))
 
 
 def cheaper(lines: list[Any]) -> None:
@@ -248,6 +251,13 @@ def lower(lines: list[Any]) -> None:
 
 def wrong_sum(documents: list[Any]) -> None:
     next(iter(documents[0]["days"].values()))["cost_nanos"] += 1
+
+
+def other_names(documents: list[Any]) -> None:
+    columns = documents[0]["columns"]
+    names = next(names for names in columns.values() if "tokens_in" in names and "cost_lines" in names)
+    i, o = names.index("tokens_in"), names.index("tokens_out")
+    names[i], names[o] = names[o], names[i]
 
 
 def other_leaves(lines: list[Any]) -> None:
@@ -279,6 +289,7 @@ PLANTED: list[tuple[str, Callable[[list[Any]], object], set[str]]] = [
     ("limits.jsonl", lower, {"limit"}),
     ("limits.jsonl", lambda lines: lines.clear(), {"limit_missing"}),
     ("manifest.json", wrong_sum, {"sums"}),
+    ("manifest.json", other_names, {"columns"}),
 ]
 
 

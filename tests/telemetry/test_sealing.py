@@ -1,7 +1,6 @@
 """Evidence is sealed once, in the order in which it was queued, whoever seals and whatever dies."""
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -22,7 +21,7 @@ from enforcement.sealer import Sealer
 from telemetry.derived import UnsealedRow, UsageQuarter
 from telemetry.evidence import AUDIT, KINDS, NOBODY, Kind
 from telemetry.models import Seal, UsageRecord
-from telemetry.seal_forms import FORMS, NEWEST, text_of
+from telemetry.seal_forms import FORMS, NEWEST, row_of, text_of
 from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, merkle_root, unpack
 from telemetry.seal_keys import SealKey, is_signed, seal_key
 from telemetry.sealing import seal_due
@@ -98,7 +97,7 @@ def test_a_leaf_is_made_of_the_rows_text_in_any_time_zone_and_style_of_dates() -
             ((found,),) = cursor.fetchall()
             assert hashlib.sha256(b"\0" + found.encode()).digest() == leaf.digest
             assert "\n" not in found
-            assert json.loads(found)["id"] == leaf.row_id
+            assert row_of(kind, seal.form, found)["id"] == leaf.row_id
 
 
 def test_what_belongs_to_no_tenant_is_the_installations() -> None:
