@@ -26,7 +26,7 @@ from telemetry.price_book import BookEntry
 from telemetry.row_sets import RowSet
 from telemetry.seal_forms import FORMS, NEWEST, names_digest, row_of, text_of
 from telemetry.seal_headers import Leaf, unpack, written
-from telemetry.verification import ROWS_AT_ONCE, Verification
+from telemetry.seal_reads import ROWS_AT_ONCE, queue_of, seals_of
 
 ROWS = "SELECT id, {text} FROM {table} AS evidence WHERE {whose} AND {column} >= %s AND {column} < %s ORDER BY {column}"
 COVERING = "SELECT min(number), max(number) FROM cus_seals WHERE tenant_id = %s AND first_at < %s AND last_at >= %s"
@@ -66,10 +66,6 @@ class Proof:
     _files: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
     _unsealed: dict[str, list[int]] = field(init=False, default_factory=lambda: defaultdict(list))
     _prices: set[str] = field(init=False, default_factory=set)
-    _seals: Verification = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._seals = Verification(self.connection, self.tenant.pk, ())
 
     def write(self) -> dict[str, Any]:
         """The whole bundle; its manifest."""
@@ -104,7 +100,7 @@ class Proof:
             # What comes later shows that the chain leads to what others have checkpoints of.
             end = max(self.through, last + CHAIN_AFTERWARDS) if first <= last else last
             # And the one before shows that nothing is left out at the beginning.
-            for header, packed in self._seals.seals(first - 1, end):
+            for header, packed in seals_of(self.connection, self.tenant.pk, first - 1, end):
                 is_needed = header.first_at < self.until and header.last_at >= self.since
                 for leaf in unpack(packed) if is_needed else ():
                     if self._is_ours(leaf):
@@ -120,7 +116,7 @@ class Proof:
 
     def _write_rows(self, sealed: dict[int, dict[int, RowSet]]) -> None:
         queued: dict[int, RowSet] = {number: RowSet() for number in KINDS}
-        for number, row_id, _, _ in self._seals.queue():
+        for number, row_id, _, _ in queue_of(self.connection, self.tenant.pk):
             if number in queued:
                 queued[number].add(row_id)
         for number, kind in KINDS.items():

@@ -4,40 +4,25 @@ Whoever calls this holds one snapshot of the database (REPEATABLE READ), so that
 not grow with the evidence: a seal at a time, and a bit per row.
 """
 
-import hashlib
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 
-from accounts.partitions import months_of
 from telemetry.evidence import KINDS, NOBODY, PARTITIONED, Kind
+from telemetry.expiries import Spans, attached_spans, expired_spans, holds
 from telemetry.row_sets import RowSet
-from telemetry.seal_forms import FORMS, place_of, text_of
+from telemetry.seal_forms import FORMS, place_of
 from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, Leaf, SealHeader, root_of_leaves, unpack
 from telemetry.seal_keys import is_signed
+from telemetry.seal_reads import digests_of, queue_of, seals_of, stream, whose
 
-SEALS_AT_ONCE = 20
-ROWS_AT_ONCE = 10_000
-MOST = 2**62
-
-SEALS = """
-SELECT tenant_id, number, sealed_at, form, count, total, root, previous, hash, signature, public_key, first_at,
-    last_at, leaves
-FROM cus_seals WHERE tenant_id = %s AND number > %s AND number <= %s ORDER BY number LIMIT %s
-"""
-TEXTS = """
-SELECT wanted.place, convert_to({text}, 'UTF8')
-FROM unnest(%s::int[], %s::bigint[], %s::timestamptz[]) AS wanted(place, id, at)
-JOIN {table} AS evidence ON {found} AND {whose}
-"""
 ELSEWHERE = "SELECT 1 FROM {table} AS evidence WHERE evidence.id = %s AND {whose} LIMIT 1"
-QUEUE = "SELECT kind, row_id, at, queued_at FROM cus_unsealed WHERE tenant_id = %s"
 LOST_IN_QUEUE = """
 SELECT queued.row_id, queued.at FROM cus_unsealed AS queued WHERE queued.tenant_id = %s AND queued.kind = {number}
     AND NOT EXISTS (SELECT FROM {table} AS evidence WHERE {found} AND {whose})
@@ -86,18 +71,19 @@ class Verification:
     checkpoints: Sequence[SealHeader] = ()
     """Of this tenant, kept by somebody else."""
     advance: Callable[[int], object] = lambda count: None
+    expired: Spans | None = None
+    """What was taken away on purpose, if the caller knows already."""
     done: Verified = field(init=False)
     _sealed: dict[int, RowSet] = field(init=False)
-    _oldest: dict[int, datetime] = field(init=False)
+    _expired: Spans = field(init=False)
+    _attached: Spans = field(init=False)
+    _missing: set[tuple[str, int, int]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.done = Verified(self.tenant_id)
         self._sealed = {number: RowSet() for number in KINDS}
-        self._oldest = {}
-        with self.connection.cursor() as cursor:
-            for table in PARTITIONED:
-                kind = next(kind for kind in KINDS.values() if kind.table == table.name)
-                self._oldest[kind.number] = months_of(cursor, table)[0].starts_at
+        self._expired = self.expired if self.expired is not None else expired_spans(self.connection, self.trusted)
+        self._attached = {table.name: attached_spans(self.connection, table.name) for table in PARTITIONED}
 
     def findings(self) -> Iterator[Finding]:
         """Everything that does not fit, the seals first."""
@@ -106,13 +92,15 @@ class Verification:
         yield from self._unsealed()
 
     def _chain(self) -> Iterator[Finding]:
-        known = {checkpoint.number: checkpoint for checkpoint in self.checkpoints}
+        known: dict[int, set[bytes]] = defaultdict(set)
+        for checkpoint in self.checkpoints:
+            known[checkpoint.number].add(checkpoint.hash)
         before: SealHeader | None = None
-        for header, packed in self.seals():
+        for header, packed in seals_of(self.connection, self.tenant_id):
             leaves = _leaves_of(packed)
             yield from self._follows(before, header)
             yield from self._holds(header, packed, leaves)
-            if header.number in known and known[header.number].hash != header.computed_hash():
+            if known[header.number] - {header.computed_hash()}:
                 yield self._finding("history_rewritten", header, "the checkpoint has another seal of this number")
             yield from self._rows(header, leaves)
             before = header
@@ -167,7 +155,7 @@ class Verification:
                 yield from self._rows_of(kind, header, wanted)
 
     def _rows_of(self, kind: Kind, header: SealHeader, wanted: dict[int, Leaf]) -> Iterator[Finding]:
-        found = self._texts(kind, header.form, wanted)
+        found = digests_of(self.connection, self.tenant_id, kind, header.form, wanted)
         for place, leaf in wanted.items():
             if leaf.digest == NOT_THERE:
                 yield self._row("row_missing_when_sealed", header, leaf)
@@ -178,30 +166,22 @@ class Verification:
                     yield self._row("row_changed", header, leaf)
             elif self._is_there(kind, leaf):
                 yield self._row("row_changed", header, leaf, "its time is another")
-            elif leaf.at < self._oldest.get(kind.number, leaf.at):
+            elif holds(self._expired.get(kind.table, ()), leaf.at):
                 self.done.expired += 1
+            elif kind.table in self._attached and not holds(self._attached[kind.table], leaf.at):
+                yield from self._month(kind, header, leaf)
             else:
                 yield self._row("row_deleted", header, leaf)
 
-    def _texts(self, kind: Kind, form: int, wanted: dict[int, Leaf]) -> dict[int, bytes]:
-        """The digests of rows as they are now; one that does not fit goes before one that does."""
-        query = TEXTS.format(
-            text=text_of(kind, form, "evidence"),
-            table=kind.table,
-            found=place_of(kind, "evidence", at="wanted.at", row_id="wanted.id"),
-            whose=self._is_ours(kind),
-        )
-        values = [list(wanted), [leaf.row_id for leaf in wanted.values()], [leaf.at for leaf in wanted.values()]]
-        found: dict[int, bytes] = {}
-        with psycopg.Cursor(self.connection) as cursor:
-            for place, text in cursor.execute(query.encode(), values, binary=True):
-                digest = hashlib.sha256(b"\0" + text).digest()
-                if found.get(place, wanted[place].digest) == wanted[place].digest:
-                    found[place] = digest
-        return found
+    def _month(self, kind: Kind, header: SealHeader, leaf: Leaf) -> Iterator[Finding]:
+        """Named once, however many rows it had."""
+        month = (kind.table, leaf.at.year, leaf.at.month)
+        if month not in self._missing:
+            self._missing.add(month)
+            yield self._row("month_missing", header, leaf, f"no sealed event says that {leaf.at:%Y-%m} was taken away")
 
     def _is_there(self, kind: Kind, leaf: Leaf) -> bool:
-        query = ELSEWHERE.format(table=kind.table, whose=self._is_ours(kind))
+        query = ELSEWHERE.format(table=kind.table, whose=whose(self.tenant_id))
         return self.connection.execute(query.encode(), [leaf.row_id]).fetchone() is not None
 
     def _against_checkpoints(self) -> Iterator[Finding]:
@@ -216,7 +196,7 @@ class Verification:
 
     def _unsealed(self) -> Iterator[Finding]:
         queued = {number: RowSet() for number in KINDS}
-        for number, row_id, at, queued_at in self.queue():
+        for number, row_id, at, queued_at in queue_of(self.connection, self.tenant_id):
             self.done.unsealed += 1
             self.done.oldest_unsealed = min(self.done.oldest_unsealed or queued_at, queued_at)
             if number not in KINDS or row_id in self._sealed[number] or not queued[number].add(row_id):
@@ -231,50 +211,20 @@ class Verification:
             number=kind.number,
             table=kind.table,
             found=place_of(kind, "evidence", at="queued.at", row_id="queued.row_id"),
-            whose=self._is_ours(kind),
+            whose=whose(self.tenant_id),
         )
-        for row_id, at in self._stream(query, [self.tenant_id]):
-            if at >= self._oldest.get(kind.number, at):
-                yield Finding(self.tenant_id, "row_deleted", None, kind.name, row_id, at, "before it was sealed")
+        for row_id, at in stream(self.connection, query, [self.tenant_id]):
+            yield Finding(self.tenant_id, "row_deleted", None, kind.name, row_id, at, "before it was sealed")
 
     def _stray(self, kind: Kind, sealed: RowSet, queued: RowSet) -> Iterator[Finding]:
         """Rows that nobody wrote in the usual way: neither sealed nor queued, or two under one id."""
         seen = RowSet()
-        query = IDS.format(column=kind.column, table=kind.table, whose=self._is_ours(kind))
-        for row_id, at in self._stream(query, []):
+        query = IDS.format(column=kind.column, table=kind.table, whose=whose(self.tenant_id))
+        for row_id, at in stream(self.connection, query, []):
             if row_id not in sealed and row_id not in queued:
                 yield Finding(self.tenant_id, "row_in_no_seal", None, kind.name, row_id, at)
             elif not seen.add(row_id):
                 yield Finding(self.tenant_id, "row_in_no_seal", None, kind.name, row_id, at, "two rows have this id")
-
-    def _is_ours(self, kind: Kind) -> str:
-        """Whose rows: a part of SQL. Only events can belong to nobody."""
-        mine = f"evidence.tenant_id = '{self.tenant_id}'"
-        return f"({mine} OR evidence.tenant_id IS NULL)" if str(self.tenant_id) == NOBODY else mine
-
-    def seals(self, first: int = -MOST, last: int = MOST) -> Iterator[tuple[SealHeader, bytes]]:
-        """Seals and their packed leaves, by number."""
-        after = first - 1
-        while True:
-            with psycopg.Cursor(self.connection, row_factory=dict_row) as cursor:
-                cursor.execute(SEALS, [self.tenant_id, after, last, SEALS_AT_ONCE], binary=True)
-                rows = cursor.fetchall()
-            for row in rows:
-                leaves = row.pop("leaves")
-                times = {name: row[name].astimezone(UTC) for name in ("sealed_at", "first_at", "last_at")}
-                yield SealHeader(**{**row, **times, "leaves_digest": hashlib.sha256(leaves).digest()}), leaves
-            if len(rows) < SEALS_AT_ONCE:
-                return
-            after = rows[-1]["number"]
-
-    def queue(self) -> Iterator[tuple[Any, ...]]:
-        """What is not sealed yet: number of the kind, id and time of the row, when it was queued."""
-        return self._stream(QUEUE, [self.tenant_id])
-
-    def _stream(self, query: str, values: list[object]) -> Iterator[tuple[Any, ...]]:
-        with psycopg.ServerCursor(self.connection, "evidence") as cursor:
-            cursor.itersize = ROWS_AT_ONCE
-            yield from cursor.execute(query.encode(), values, binary=True)
 
     def _finding(self, problem: str, header: SealHeader, detail: str) -> Finding:
         return Finding(self.tenant_id, problem, header.number, at=header.sealed_at, detail=detail)

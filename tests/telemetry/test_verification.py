@@ -1,12 +1,18 @@
 """Whatever is done to sealed evidence is found and named, and evidence that nobody touched has no findings."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
 
+from accounts.actors import SYSTEM
+from accounts.audit import record
+from accounts.audit_events import Action
 from accounts.models import Tenant
-from telemetry.evidence import USAGE
+from accounts.partitions import Month
+from accounts.portraits import Likeness, Plain
+from telemetry.evidence import NOBODY, PARTITIONED, USAGE
 from telemetry.models import Seal
 from telemetry.row_sets import RowSet
 from telemetry.seal_forms import FORMS
@@ -19,6 +25,7 @@ from tests.telemetry.seals import evidence_of_each_kind, raw, seal_all, verified
 
 pytestmark = pytest.mark.django_db
 TAIL = 3
+USAGE_TABLE = PARTITIONED[0]
 # With these a row would be another one.
 SPARED = ("id", "tenant_id", "created_at", "evaluated_at", "at")
 QUEUE_AGAIN = """
@@ -112,15 +119,71 @@ def test_a_row_that_is_queued_again_hides_no_other(tenant: Tenant) -> None:
         assert [finding.problem for finding in verified(tenant)[0]] == ["row_sealed_twice"]
 
 
-def test_a_month_that_is_not_kept_any_more_is_no_damage_and_one_in_between_is(tenant: Tenant) -> None:
+def long_ago(tenant: Tenant) -> datetime:
+    """When the only call of a month was made; it is sealed, and calls of today are."""
     at = timezone.now() - timedelta(days=400)
     carried(tenant, at=at)
     carried(tenant)
     seal_all(tenant.pk)
+    return at
+
+
+def write_down_expiry(at: datetime) -> None:
+    """As retention does it."""
+    month = Month.of(at)
+    values: dict[str, Plain] = {
+        "table": USAGE.table, "since": month.starts_at.isoformat(), "until": month.later(1).starts_at.isoformat(),
+    }  # fmt: skip
+    record(actor=SYSTEM, action=Action.EVIDENCE_EXPIRED, after=Likeness("evidence", "m", "m", None, values))
+
+
+def test_a_row_that_is_missing_is_excused_by_a_sealed_event_and_by_nothing_else(tenant: Tenant) -> None:
+    at = long_ago(tenant)
     with undone():
         run("DELETE FROM cus_llm_usage WHERE created_at = %s", at)
-        findings, done = verified(tenant)
-        assert (findings, done.expired) == ([], 1)
+        assert [finding.problem for finding in verified(tenant)[0]] == ["row_deleted"]
+    write_down_expiry(at)
+    for _ in range(2):
+        with undone():
+            run("DELETE FROM cus_llm_usage WHERE created_at = %s", at)
+            findings, done = verified(tenant)
+            assert (findings, done.expired) == ([], 1)
+        seal_all(UUID(NOBODY))
+    with undone():
+        run("DELETE FROM cus_llm_usage WHERE created_at = %s", at)
+        run("UPDATE cus_audit_events SET reason = 'another' WHERE action = 'evidence.expired'")
+        assert [finding.problem for finding in verified(tenant)[0]] == ["row_deleted"]
+
+
+def test_no_name_of_a_month_makes_its_rows_too_old(tenant: Tenant) -> None:
+    at = long_ago(tenant)
+    with undone():
+        run("DELETE FROM cus_llm_usage WHERE created_at = %s", at)
+        run("ALTER TABLE cus_llm_usage_earlier RENAME TO cus_llm_usage_y2091m11")
+        run(f"ALTER TABLE {Month.of(timezone.now()).partition_of(USAGE_TABLE)} RENAME TO cus_llm_usage_y2091m12")
+        assert [finding.problem for finding in verified(tenant)[0]] == ["row_deleted"]
+
+
+def test_a_month_that_somebody_took_away_is_named_once(tenant: Tenant) -> None:
+    at = long_ago(tenant)
+    carried(tenant, at=at + timedelta(seconds=1))
+    seal_all(tenant.pk)
+    with undone():
+        run("DROP TABLE cus_llm_usage_earlier")
+        (finding,) = verified(tenant)[0]
+        assert (finding.problem, finding.kind, finding.at) == ("month_missing", "usage", at)
+
+
+def test_each_checkpoint_of_one_number_is_held_against_the_history(tenant: Tenant) -> None:
+    newest = Seal.objects.newest(tenant.pk)
+    assert newest is not None
+    before = newest.header
+    with undone():
+        run("UPDATE cus_llm_usage SET model = 'another' WHERE tenant_id = %s", tenant.pk)
+        seal_again(tenant)
+        after = Seal.objects.get(tenant_id=tenant.pk, number=before.number).header
+        problems = [finding.problem for finding in verified(tenant, before, after)[0]]
+        assert problems == ["history_rewritten"]
 
 
 def test_seals_of_a_key_that_nobody_vouches_for_are_told_once(tenant: Tenant) -> None:

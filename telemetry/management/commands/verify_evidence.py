@@ -19,6 +19,7 @@ from accounts.models import Tenant
 from accounts.printing import Record
 from accounts.progress import progress
 from telemetry.evidence import NOBODY
+from telemetry.expiries import expired_spans
 from telemetry.models import Seal
 from telemetry.seal_headers import SealHeader
 from telemetry.seal_keys import seal_key
@@ -67,10 +68,13 @@ class Command(HouseCommand):
                 whose = [tenant_named(options.tenant).pk]
             else:
                 whose = sorted({*tenants_with_evidence(session), *checkpoints})
+            with snapshot(session):
+                expired = expired_spans(session, trusted)
             for tenant_id in whose:
                 name = names.get(tenant_id, str(tenant_id))
                 with snapshot(session), progress(f"Verifying {name}", sealed_of(tenant_id)) as advance:
-                    verification = Verification(session, tenant_id, trusted, checkpoints.get(tenant_id, ()), advance)
+                    known = checkpoints.get(tenant_id, ())
+                    verification = Verification(session, tenant_id, trusted, known, advance, expired)
                     for finding in chain(missing(tenant_id, checkpoints, options), verification.findings()):
                         if len(findings) < MOST_SHOWN:
                             findings.append(record_of(finding, name))
