@@ -106,6 +106,8 @@ class Environment(BaseSettings):
     """Between two probes of one integration, and between two calls let through to one in error."""
     retention_months: int | None = Field(default=None, ge=1)
     """How many full months of usage and decisions are kept before this one. Unset: all. What is older is taken away."""
+    checkpoint_file: Path | None = None
+    """Where workers add a checkpoint of every tenant's newest seal, every five minutes; best on another machine."""
     journal_dir: Path = PROJECT / "var" / "journal"
     """Where workers keep what happens while the database is away; it must outlive them."""
     journal_max_bytes: int = Field(default=256 * 1024 * 1024, ge=0)

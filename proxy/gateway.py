@@ -77,7 +77,7 @@ class Gateway:
         )
         url = settings.DATABASE_DIRECT_URL or database_url()
         self.upkeep = Upkeep(url, keep_months=environment.retention_months)
-        self.sealer = Sealer(url, seal_key())
+        self.sealer = Sealer(url, seal_key(), checkpoints=environment.checkpoint_file)
         self.ledger = Ledger(
             LedgerSettings(
                 url=url,

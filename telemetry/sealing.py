@@ -6,12 +6,11 @@ evidence waits for it but for a moment where a refusal is added to a day.
 """
 
 import hashlib
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -21,48 +20,41 @@ from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, NOBODY, USAGE
 from telemetry.roll_up import add_queued, as_array, few_at_once
 from telemetry.seal_forms import NEWEST, digest_of, place_of
 from telemetry.seal_headers import FIRST_PREVIOUS, LEAF, NOT_THERE, SealHeader, root_of_leaves
-from telemetry.seal_keys import SealKey
-
-logger = logging.getLogger(__name__)
+from telemetry.seal_keys import SealKey, is_signed
 
 SEALER_LOCK = 0x5345414C
 MOST_LEAVES = 1000
 PAUSE_SECONDS = 0.001
 """Between a few rows and the next: with few CPUs, admissions would wait for a statement over all of them."""
-REST_SECONDS = 20.0
-"""For so long a row waits for others to be sealed with, unless there are enough of them."""
 
-# From one tenant to the next by the index, however long the queue of one is.
-DUE = """
-WITH RECURSIVE whose AS (
-    (SELECT tenant_id FROM cus_unsealed ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (
-        SELECT tenant_id FROM cus_unsealed WHERE tenant_id > whose.tenant_id ORDER BY tenant_id LIMIT 1
-    ) FROM whose WHERE whose.tenant_id IS NOT NULL
-)
-SELECT tenant_id FROM whose WHERE tenant_id IS NOT NULL AND (
-    (SELECT queued_at FROM cus_unsealed AS queued WHERE queued.tenant_id = whose.tenant_id ORDER BY id LIMIT 1)
-        <= clock_timestamp() - make_interval(secs => %s)
-    OR EXISTS (SELECT FROM cus_unsealed AS queued WHERE queued.tenant_id = whose.tenant_id ORDER BY id OFFSET %s)
-)
-"""
 LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
-NEXT = "SELECT id, kind FROM cus_unsealed WHERE tenant_id = %s ORDER BY id LIMIT %s"
-PREVIOUS = "SELECT number, total, hash FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1"
+NEXT = "SELECT id, kind FROM cus_unsealed WHERE tenant_id = %s AND id > %s ORDER BY id LIMIT %s"
+PREVIOUS = """
+SELECT number, hash, signature, public_key, total FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1
+"""
 # A double holds microseconds of our times, and a numeric takes longer.
+POSITION = "int8send(queued.row_id) || int8send((date_part('epoch', queued.at) * 1000000)::bigint)"
+# Whatever stands in the queue makes one leaf, so that nothing put into it holds up the rest.
 ROWS = " UNION ALL ".join(
-    rf"""
-SELECT queued.id AS place, queued.at, '\x{number:02x}'::bytea || int8send(queued.row_id)
-    || int8send((date_part('epoch', queued.at) * 1000000)::bigint) || CASE WHEN {kind.name}.id IS NULL
+    (
+        *(
+            rf"""
+SELECT queued.id AS place, queued.at, '\x{number:02x}'::bytea || {POSITION} || CASE WHEN {kind.name}.id IS NULL
     THEN '\x{NOT_THERE.hex()}'::bytea ELSE {digest_of(kind, NEWEST, kind.name)} END AS leaf,
     {REFUSED if kind is DECISION else "false"} AS refused
-FROM queued LEFT JOIN {kind.table} AS {kind.name}
-    ON {place_of(kind, kind.name, at="queued.at", row_id="queued.row_id")}
-    AND coalesce({kind.name}.tenant_id, '{NOBODY}') = queued.tenant_id
+FROM queued LEFT JOIN LATERAL (
+    SELECT * FROM {kind.table} AS evidence WHERE {place_of(kind, "evidence", at="queued.at", row_id="queued.row_id")}
+        AND coalesce(evidence.tenant_id, '{NOBODY}') = queued.tenant_id LIMIT 1
+) AS {kind.name} ON true
 WHERE queued.kind = {number}
 """  # noqa: S608 - names of our own
-    for number, kind in KINDS.items()
+            for number, kind in KINDS.items()
+        ),
+        rf"""
+SELECT queued.id, queued.at, '\x00'::bytea || {POSITION} || '\x{NOT_THERE.hex()}'::bytea, false
+FROM queued WHERE queued.kind NOT IN ({", ".join(map(str, KINDS))})
+""",  # noqa: S608 - names of our own
+    )
 )
 # What is queued is a handful to the planner in this form, so it looks rows up instead of reading whole months.
 LEAVES = f"""
@@ -88,6 +80,19 @@ class QueueMoved(Exception):
     """Somebody else took rows from the queue meanwhile; nothing was sealed."""
 
 
+class HistoryMoved(Exception):
+    """The seals of this tenant do not go on from the newest that was there: somebody removed or replaced some."""
+
+
+class Head(NamedTuple):
+    """What tells a tenant's newest seal from any other."""
+
+    number: int
+    hash: bytes
+    signature: bytes
+    public_key: bytes
+
+
 def keep_plans(connection: psycopg.Connection[Any]) -> None:
     """Have the statements of sealing planned once on this connection, which is for nothing else: by indexes, always.
 
@@ -98,54 +103,30 @@ def keep_plans(connection: psycopg.Connection[Any]) -> None:
         connection.execute(f"SET {setting}".encode())
 
 
-def seal_due(
+def seal(
     connection: psycopg.Connection[Any],
+    tenant_id: UUID,
     key: SealKey,
     *,
-    rest_seconds: float = REST_SECONDS,
-    is_stopping: Callable[[], bool] = lambda: False,
-) -> int:
-    """Seal every tenant whose rows have waited long enough or are enough; how many rows were sealed.
-
-    Leaves the rest to whoever seals already. What fails for one tenant is told in the log and left for the next time.
-    """
-    sealed, failed = 0, set[UUID]()
-    while True:
-        due = [tenant for (tenant,) in connection.execute(DUE, [rest_seconds, MOST_LEAVES - 1]).fetchall()]
-        due = [tenant for tenant in due if tenant not in failed]
-        if not due:
-            return sealed
-        for tenant_id in due:
-            if is_stopping():
-                return sealed
-            try:
-                header = seal(connection, tenant_id, key)
-            except (psycopg.Error, QueueMoved) as error:
-                if connection.closed:
-                    raise
-                logger.warning("Sealing will be repeated: %s", type(error).__name__, exc_info=error)
-                failed.add(tenant_id)
-            else:
-                if header is None:
-                    return sealed
-                sealed += header.count
-
-
-def seal(
-    connection: psycopg.Connection[Any], tenant_id: UUID, key: SealKey, *, most: int = MOST_LEAVES
+    most: int = MOST_LEAVES,
+    above: int = 0,
+    known: Head | None = None,
 ) -> SealHeader | None:
     """Seal the oldest queued rows of one tenant; the seal, or `None` where none are queued or another session seals.
 
-    Raises `QueueMoved`.
+    Rows of the queue up to the id `above` are left. `known` is the newest seal that the caller saw: where the tenant's
+    seals do not go on from it, nothing is sealed. Raises `QueueMoved` and `HistoryMoved`.
     """
     with connection.transaction():
         if connection.execute(LOCK, [SEALER_LOCK]).fetchone() != (True,):
             return None
-        queued = connection.execute(NEXT, [tenant_id, most]).fetchall()
+        queued = connection.execute(NEXT, [tenant_id, above, most]).fetchall()
         if not queued:
             return None
         ids = [row_id for row_id, _ in queued]
-        previous = connection.execute(PREVIOUS, [tenant_id]).fetchone() or (0, 0, FIRST_PREVIOUS)
+        previous = connection.execute(PREVIOUS, [tenant_id]).fetchone()
+        if known is not None and not goes_on(known, Head(*previous[:4]) if previous else None, key):
+            raise HistoryMoved(tenant_id)
         leaves, times, refusals = _leaves(connection, ids)
         header = _header(tenant_id, previous, leaves, times, key)
         connection.execute(INSERT, [*_columns(header), leaves])
@@ -156,6 +137,16 @@ def seal(
         if connection.execute(TAKE, [as_array(ids)]).rowcount != len(ids):
             raise QueueMoved
     return header
+
+
+def goes_on(known: Head, newest: Head | None, key: SealKey) -> bool:
+    """Whether the newest seal that is there is the one we know, or a later one that the installation signed."""
+    if newest is None or newest.number < known.number:
+        return False
+    if newest.number == known.number:
+        return bytes(newest.hash) == bytes(known.hash)
+    is_ours = bytes(newest.public_key) == key.public
+    return is_ours and is_signed(bytes(newest.hash), bytes(newest.signature), key.public)
 
 
 def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime], list[int]]:
@@ -182,12 +173,12 @@ def _pause() -> None:
 
 def _header(
     tenant_id: UUID,
-    previous: tuple[int, int, bytes],
+    previous: tuple[Any, ...] | None,
     leaves: bytes,
     times: Sequence[datetime],
     key: SealKey,
 ) -> SealHeader:
-    number, total, before = previous
+    number, before, _, _, total = previous or (0, FIRST_PREVIOUS, b"", b"", 0)
     count = len(leaves) // LEAF.size
     first_at, last_at, now = times
     header = SealHeader(

@@ -1,12 +1,16 @@
 """Evidence is sealed once, in the order in which it was queued, whoever seals and whatever dies."""
 
 import hashlib
+import json
 import os
 import random
 import signal
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -18,13 +22,14 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.portraits import Likeness
 from enforcement.sealer import Sealer
+from telemetry import seal_rounds
 from telemetry.derived import UnsealedRow, UsageQuarter
-from telemetry.evidence import AUDIT, KINDS, NOBODY, Kind
+from telemetry.evidence import AUDIT, KINDS, NOBODY, USAGE, Kind
 from telemetry.models import Seal, UsageRecord
 from telemetry.seal_forms import FORMS, NEWEST, row_of, text_of
-from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, merkle_root, unpack
+from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, SealHeader, merkle_root, unpack
 from telemetry.seal_keys import SealKey, is_signed, seal_key
-from telemetry.sealing import seal_due
+from telemetry.seal_rounds import SealRounds
 from tests import people
 from tests.enforcement.ledgers import database_url
 from tests.servers import Servers
@@ -37,6 +42,15 @@ END_A_SEALER = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name = 'customhouse sealer' AND xact_start IS NOT NULL AND datname = current_database()
 """
+
+
+@contextmanager
+def unguarded() -> Iterator[Any]:
+    """As whoever is master of the database works."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        yield cursor
+        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:
@@ -122,11 +136,11 @@ def test_few_rows_wait_for_others_and_many_do_not() -> None:
     seal_all(tenant.pk)
     used(tenant, 1000)
     used(other, 10)
-    assert seal_due(raw(), seal_key(), rest_seconds=60) == 1000
+    assert SealRounds(seal_key(), rest_seconds=60).seal_due(raw()) == 1000
     assert not Seal.objects.filter(tenant_id=other.pk).exists()
-    assert seal_due(raw(), seal_key(), rest_seconds=0) > 10
+    assert SealRounds(seal_key(), rest_seconds=0).seal_due(raw()) > 10
     assert not UnsealedRow.objects.exists()
-    assert seal_due(raw(), seal_key(), rest_seconds=0) == 0
+    assert SealRounds(seal_key(), rest_seconds=0).seal_due(raw()) == 0
 
 
 def test_what_was_gone_before_it_was_sealed_is_sealed_as_that() -> None:
@@ -134,12 +148,84 @@ def test_what_was_gone_before_it_was_sealed_is_sealed_as_that() -> None:
     seal_all(tenant.pk)
     used(tenant, 3)
     lost = UsageRecord.objects.earliest("pk")
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with unguarded() as cursor:
         cursor.execute("DELETE FROM cus_llm_usage WHERE id = %s", [lost.pk])
-        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
     seal = seal_all(tenant.pk)[-1]
     assert [leaf.row_id for leaf in unpack(seal.leaves) if leaf.digest == NOT_THERE] == [lost.pk]
+
+
+def test_nothing_that_is_put_into_the_queue_holds_up_the_rest() -> None:
+    tenant = people.acme()
+    for whose in (tenant.pk, UUID(NOBODY)):
+        seal_all(whose)
+    used(tenant, 3)
+    twin = UsageRecord.objects.earliest("pk")
+    with unguarded() as cursor:
+        columns = ", ".join(FORMS[NEWEST][USAGE.number]).replace("call_id", "{}")
+        values = columns.format("gen_random_uuid()")
+        cursor.execute(
+            f"INSERT INTO cus_llm_usage ({columns.format('call_id')}) SELECT {values} FROM cus_llm_usage WHERE id = %s",  # noqa: S608
+            [twin.pk],
+        )
+    UnsealedRow.objects.create(tenant_id=tenant.pk, kind=9, row_id=1, at=twin.created_at)
+    assert SealRounds(seal_key(), rest_seconds=0).seal_due(raw()) == 4
+    leaves = list(unpack(Seal.objects.for_tenant(tenant.pk).latest("number").leaves))
+    assert [(leaf.kind, leaf.digest == NOT_THERE) for leaf in leaves] == [(1, False)] * 3 + [(0, True)]
+    problems = {finding.problem for finding in verified(tenant)[0]}
+    assert problems == {"seal_changed", "row_changed", "row_in_no_seal"}
+
+
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_whose_seals_were_removed_has_nothing_sealed_anew(how_many: int, caplog: pytest.LogCaptureFixture) -> None:
+    tenant, other = people.acme(), people.globex()
+    for _ in range(2):
+        used(tenant, 3)
+        seal_all(tenant.pk)
+    rounds = SealRounds(seal_key(), rest_seconds=0)
+    assert rounds.seal_due(raw()) > 0
+    with unguarded() as cursor:
+        cursor.execute("DELETE FROM cus_seals WHERE tenant_id = %s AND number > %s", [tenant.pk, 2 - how_many])
+    used(tenant, 3)
+    used(other, 3)
+    assert rounds.seal_due(raw()) == 3
+    assert UnsealedRow.objects.filter(tenant_id=tenant.pk).count() == 3
+    assert rounds.seal_due(raw()) == 0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_rows_whose_transaction_took_long_are_sealed_some_time_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = people.acme()
+    for whose in (tenant.pk, UUID(NOBODY)):
+        seal_all(whose)
+    used(tenant, 3)
+    late = UnsealedRow.objects.earliest("pk")
+    UnsealedRow.objects.filter(pk=late.pk).update(id=-1)
+    rounds = SealRounds(seal_key(), rest_seconds=0)
+    rounds._floor, rounds._looked_back = 0, time.monotonic()
+    assert rounds.seal_due(raw()) == 2
+    UnsealedRow.objects.filter(pk=-1).update(id=late.pk)
+    assert rounds.seal_due(raw()) == 0
+    monkeypatch.setattr(seal_rounds, "LOOK_BACK_SECONDS", 0.0)
+    assert rounds.seal_due(raw()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_checkpoints_are_added_to_a_file_when_a_sealer_ends(tmp_path: Path) -> None:
+    tenant, kept = people.acme(), tmp_path / "checkpoints.jsonl"
+    used(tenant, 1000)
+    for _ in range(2):
+        sealer = Sealer(database_url(), seal_key(), look_seconds=0.01, checkpoints=kept)
+        sealer.start()
+        deadline = time.monotonic() + 60
+        while UnsealedRow.objects.filter(tenant_id=tenant.pk).count() >= 1000:
+            assert time.monotonic() < deadline, "the queue does not get shorter"
+            time.sleep(0.02)
+        sealer.stop()
+    (line,) = kept.read_text().splitlines()
+    checkpoint = SealHeader.from_json(json.loads(line))
+    with transaction.atomic():
+        assert verified(tenant, checkpoint)[0] == []
+        assert checkpoint == Seal.objects.get(tenant_id=tenant.pk).header
 
 
 @pytest.mark.django_db(transaction=True)
