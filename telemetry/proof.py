@@ -29,7 +29,17 @@ from telemetry.seal_headers import Leaf, unpack, written
 from telemetry.seal_reads import ROWS_AT_ONCE, queue_of, seals_of
 
 ROWS = "SELECT id, {text} FROM {table} AS evidence WHERE {whose} AND {column} >= %s AND {column} < %s ORDER BY {column}"
-COVERING = "SELECT min(number), max(number) FROM cus_seals WHERE tenant_id = %s AND first_at < %s AND last_at >= %s"
+# From the last seal that was made before the period to the first after it, and whichever speaks of a row of it.
+COVERING = """
+SELECT least(
+        coalesce(max(number) FILTER (WHERE sealed_at < %(since)s), min(number)),
+        min(number) FILTER (WHERE first_at < %(until)s AND last_at >= %(since)s)
+    ), greatest(
+        coalesce(min(number) FILTER (WHERE sealed_at >= %(until)s), max(number)),
+        max(number) FILTER (WHERE first_at < %(until)s AND last_at >= %(since)s)
+    )
+FROM cus_seals WHERE tenant_id = %(tenant)s
+"""
 DAYS = """
 SELECT to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD'), {sums} FROM {table}
 WHERE tenant_id = %s AND {column} >= %s AND {column} < %s GROUP BY 1
@@ -69,7 +79,8 @@ class Proof:
 
     def write(self) -> dict[str, Any]:
         """The whole bundle; its manifest."""
-        numbers = self.connection.execute(COVERING, [self.tenant.pk, self.until, self.since]).fetchone()
+        asked = {"tenant": self.tenant.pk, "since": self.since, "until": self.until}
+        numbers = self.connection.execute(COVERING, asked).fetchone()
         first, last = numbers if numbers is not None and numbers[0] is not None else (1, 0)
         sealed = self._write_seals(first, last)
         self._write_rows(sealed)
@@ -93,14 +104,13 @@ class Proof:
         return manifest
 
     def _write_seals(self, first: int, last: int) -> dict[int, dict[int, RowSet]]:
-        """The chain from the first seal that speaks of the period, and on; which rows are sealed under which form."""
+        """The chain from before the period to behind it; which rows are sealed under which form."""
         sealed: dict[int, dict[int, RowSet]] = defaultdict(lambda: {number: RowSet() for number in KINDS})
 
         def lines() -> Iterator[str]:
             # What comes later shows that the chain leads to what others have checkpoints of.
             end = max(self.through, last + CHAIN_AFTERWARDS) if first <= last else last
-            # And the one before shows that nothing is left out at the beginning.
-            for header, packed in seals_of(self.connection, self.tenant.pk, first - 1, end):
+            for header, packed in seals_of(self.connection, self.tenant.pk, first, end):
                 is_needed = header.first_at < self.until and header.last_at >= self.since
                 for leaf in unpack(packed) if is_needed else ():
                     if self._is_ours(leaf):
