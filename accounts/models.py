@@ -1,9 +1,7 @@
 """Who: the people, the customers, and which person may act for which customer."""
 
-from functools import cache
 from typing import ClassVar
 from unicodedata import category
-from zoneinfo import available_timezones
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -19,6 +17,7 @@ from accounts.guesses import Guesses as Guesses
 from accounts.ids import uuid7
 from accounts.invitations import Invitation as Invitation
 from accounts.querysets import MembershipQuerySet
+from accounts.time_zones import check_timezone
 
 
 class UserManager(BaseUserManager["User"]):
@@ -61,18 +60,6 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 NOT_IN_NAMES = ("Cc", "Zl", "Zp")
 """Control characters and line ends, by their Unicode category."""
-
-
-@cache
-def known_timezones() -> frozenset[str]:
-    """Those of this machine, looked for once: each look opens six hundred files."""
-    return frozenset(available_timezones())
-
-
-def check_timezone(value: str) -> None:
-    """Raise `ValidationError` unless `value` is an IANA time zone."""
-    if value not in known_timezones():
-        raise ValidationError(f"`{value}` is not an IANA time zone.")
 
 
 class Tenant(models.Model):

@@ -16,6 +16,8 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from accounts.commands import CommandFailed
+from accounts.models import Tenant
+from accounts.time_zones import disagreeing
 from config import postgres
 from config.entry import RUN
 from config.environment import OWN_SECRETS, PROJECT, Environment
@@ -141,6 +143,18 @@ def _clock() -> Iterator[Seen]:
         yield ok("clock", "the same as the database's")
 
 
+def _time_zones() -> Iterator[Seen]:
+    differ = disagreeing(sorted(set(Tenant.objects.values_list("timezone", flat=True))), now=timezone.now())
+    if differ:
+        yield problem(
+            "time zones",
+            f"{', '.join(differ)}: the database divides days otherwise than this machine",
+            "Bring both to the same rules: tzdata here, and PostgreSQL's minor version there.",
+        )
+    else:
+        yield ok("time zones", "days are the same to the database")
+
+
 def _master_key() -> Iterator[Seen]:
     found = master_key_problem()
     if found is None:
@@ -212,6 +226,7 @@ def _months() -> Iterator[Seen]:
 IN_THE_DATABASE: dict[str, Callable[[], Iterator[Seen]]] = {
     "migrations": _migrations,
     "clock": _clock,
+    "time zones": _time_zones,
     "master key": _master_key,
     "prices": _prices,
     "months of evidence": _months,

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import accounts.ids
-import accounts.models
+import accounts.time_zones
 
 
 class Migration(migrations.Migration):
@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ("slug", models.SlugField(max_length=64, unique=True)),
                 (
                     "timezone",
-                    models.CharField(default="UTC", max_length=64, validators=[accounts.models.check_timezone]),
+                    models.CharField(default="UTC", max_length=64, validators=[accounts.time_zones.check_timezone]),
                 ),
                 ("config_version", models.BigIntegerField(default=1, editable=False)),
                 ("suspended_at", models.DateTimeField(blank=True, null=True)),

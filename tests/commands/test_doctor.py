@@ -8,8 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from accounts import time_zones
+from accounts.models import Tenant
+from accounts.services import change_tenant
 from config import checkup
 from config.checkup import Seen
 from config.environment import Environment, environment
@@ -110,6 +114,29 @@ def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC).timestamp()
     monkeypatch.setattr(time, "time", lambda: now + 90)
     assert only(checkup._clock()).state == "problem"
+
+
+@pytest.mark.django_db
+def test_a_time_zone_that_the_database_reads_otherwise_is_told() -> None:
+    tenant = acme()
+    assert only(checkup._time_zones()).state == "ok"
+    Tenant.objects.filter(pk=tenant.pk).update(timezone="CET")
+    assert only(checkup._time_zones()).found.startswith("CET: ")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["localtime", "CET", "Mars/Base", "../etc/passwd"])
+def test_a_tenant_has_no_time_zone_that_the_database_reads_otherwise(zone: str) -> None:
+    with pytest.raises(ValidationError):
+        change_tenant(tenant=acme(), changes={"timezone": zone})
+
+
+@pytest.mark.django_db
+def test_a_time_zone_that_only_this_machine_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = acme()
+    monkeypatch.setattr(time_zones, "known_timezones", lambda: frozenset({"Mars/Base"}))
+    with pytest.raises(ValidationError, match="The database does not know"):
+        change_tenant(tenant=tenant, changes={"timezone": "Mars/Base"})
 
 
 @pytest.mark.django_db
