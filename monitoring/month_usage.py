@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from enforcement.periods import window_start
 from integrations.models import Integration
@@ -61,6 +62,10 @@ class MonthUsage:
 
 
 def _read(integrations: Sequence[Integration], starts: dict[UUID, datetime]) -> dict[UUID, Used]:
-    tenants = {integration.tenant_id: starts[integration.pk] for integration in integrations}
-    found = used_since(tenants, [integration.pk for integration in integrations])
+    found = used_since(
+        {
+            (each.tenant_id, each.pk): starts[each.pk].astimezone(ZoneInfo(each.tenant.timezone)).date()
+            for each in integrations
+        }
+    )
     return {integration.pk: Used(*found.get(integration.pk, (0, 0))) for integration in integrations}

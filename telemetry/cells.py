@@ -1,23 +1,63 @@
 """What calls used as cells: sums of calls that agree in every dimension, from whichever table has them.
 
-Quarters of an hour and the evidence that is still queued are together exactly all evidence, if one statement reads
-both. What a quarter does not tell apart is read from the evidence itself. The names of a cell's columns are `at`,
-those of `DIMENSIONS` and `SUMS`; its session is known where the cell is one call.
+A table of cells and the evidence that is still queued are together exactly all evidence, if one statement reads both.
+What no such table tells apart is read from the evidence itself. The names of a cell's columns are `at`, those of
+`DIMENSIONS`, `AGENT`, `SINGLE` and `SUMS`; its session is known where the cell is one call.
 
 Every text here takes `whose` (a tenant's id), `since` and `until` as SQL.
 """
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
 from telemetry.days import REFUSED, SUMS, WENT
 from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
 
-DIMENSIONS = ("integration_id", "key_id", "agent_id", "provider", "model", "policy_result")
-"""What quarters tell apart."""
+DIMENSIONS = ("integration_id", "key_id", "provider", "model", "policy_result")
+"""What every table of cells tells apart."""
+AGENT = "agent_id"
 SINGLE = ("session_id", "endpoint", "quality")
 """What only the rows of calls tell apart. A refused call has no session, and nothing was counted of it."""
 
-OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, *SINGLE))
+
+@dataclass(frozen=True, slots=True)
+class CellTable:
+    """A table of cells: how long each is, and what it tells apart."""
+
+    name: str
+    seconds: int
+    dimensions: tuple[str, ...]
+
+    def start_of(self, at: str) -> str:
+        """Where the cell begins that holds a moment, as SQL."""
+        return f"date_bin('{self.seconds} seconds', {at}, 'epoch'::timestamptz)"
+
+    def start_before(self, at: datetime) -> datetime:
+        """Where the cell begins that holds this moment."""
+        return at - timedelta(seconds=at.timestamp() % self.seconds)
+
+    def start_after(self, at: datetime) -> datetime:
+        """Where the first cell begins that holds nothing before this moment."""
+        return self.start_before(at + timedelta(seconds=self.seconds) - timedelta(microseconds=1))
+
+    @property
+    def cells(self) -> str:
+        """All that is not queued of a span that begins and ends with a cell."""
+        columns = [f"cell.{name}" if name in self.dimensions else "NULL" for name in (*DIMENSIONS, AGENT, *SINGLE)]
+        return (
+            f"SELECT cell.starts_at, {', '.join(columns)}, {', '.join(f'cell.{name}' for name in SUMS)} "  # noqa: S608
+            f"FROM {self.name} AS cell "
+            "WHERE cell.tenant_id = {whose} AND cell.starts_at >= {since} AND cell.starts_at < {until}"
+        )
+
+
+# The days of every time zone begin with a quarter of an hour, and those of nearly every one with half an hour.
+QUARTERS = CellTable("cus_usage_quarters", 15 * 60, DIMENSIONS)
+AGENTS = CellTable("cus_usage_of_agents", 30 * 60, (*DIMENSIONS, AGENT))
+
+OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT, *SINGLE))
 OF_DECISION = (
-    "decision.integration_id, decision.key_id, NULL, decision.provider, decision.model, 'blocked', "
+    "decision.integration_id, decision.key_id, decision.provider, decision.model, 'blocked', NULL, "
     "NULL, decision.endpoint, NULL"
 )
 # Parts that differ in a type are not planned one by one, hence the casts.
@@ -31,13 +71,7 @@ ONE_CALL = (
 )
 ONE_REFUSAL = "0::bigint, " * 9 + "1::bigint"
 ONE_ADJUSTMENT = "0::bigint, adjustment.tokens_in, adjustment.tokens_out, adjustment.cost_nanos" + ", 0::bigint" * 6
-COLUMNS = ", ".join(("at", *DIMENSIONS, *SINGLE, *SUMS))
-
-QUARTERS = f"""
-SELECT quarter.starts_at, {", ".join(f"quarter.{name}" for name in DIMENSIONS)}, NULL, NULL, NULL,
-    {", ".join(f"quarter.{name}" for name in SUMS)}
-FROM cus_usage_quarters AS quarter
-WHERE quarter.tenant_id = {{whose}} AND quarter.starts_at >= {{since}} AND quarter.starts_at < {{until}}"""  # noqa: S608
+COLUMNS = ", ".join(("at", *DIMENSIONS, AGENT, *SINGLE, *SUMS))
 
 _IN_SPAN = "{row}.tenant_id = {{whose}} AND {row}.{at} >= {{since}} AND {row}.{at} < {{until}}"
 _OF_CALLS = _IN_SPAN.format(row="usage", at="created_at")
@@ -85,8 +119,7 @@ QUEUED_ADJUSTMENTS = (
     + " AND usage.created_at >= {since} AND usage.created_at < {until}"
 )  # fmt: skip
 
-ROLLED_UP = (QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS, QUEUED_REFUSALS)
-"""All of a span that begins and ends with a quarter."""
+QUEUED = (QUEUED_CALLS, QUEUED_ADJUSTMENTS, QUEUED_REFUSALS)
 EVIDENCE = (CALLS, ADJUSTMENTS, REFUSALS)
 """All of any span."""
 
@@ -94,6 +127,11 @@ EVIDENCE = (CALLS, ADJUSTMENTS, REFUSALS)
 def cells(parts: tuple[str, ...], *, whose: str, since: str, until: str) -> str:
     """The cells of a span as a query without names of columns."""
     return " UNION ALL ".join(part.format(whose=whose, since=since, until=until) for part in parts)
+
+
+def rolled_up(table: CellTable, *, whose: str, since: str, until: str) -> str:
+    """All of a span that begins and ends with a cell of this table."""
+    return cells((table.cells, *QUEUED), whose=whose, since=since, until=until)
 
 
 def table_of(queries: str, name: str = "cell") -> str:

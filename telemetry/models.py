@@ -9,6 +9,7 @@ from accounts.append_only import AppendOnlyModel
 from telemetry.call_tags import CallTag as CallTag
 from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
+from telemetry.derived import UsageOfAgents as UsageOfAgents
 from telemetry.derived import UsageQuarter as UsageQuarter
 from telemetry.querysets import UsageQuerySet
 from telemetry.seals import Seal as Seal

@@ -16,20 +16,23 @@ from accounts.models import Tenant
 from accounts.partitions import Month, months_of
 from telemetry.cells import (
     ADJUSTMENTS,
+    AGENTS,
     CALLS,
-    DIMENSIONS,
     QUARTERS,
     QUEUED_ADJUSTMENTS,
     QUEUED_CALLS,
     REFUSALS,
+    CellTable,
     cells,
     table_of,
 )
 from telemetry.days import SUMS
 from telemetry.evidence import ADJUSTMENT, DECISION, NOBODY, PARTITIONED, USAGE, Kind
-from telemetry.roll_up import QUARTER, ROLL_UP_LOCK
+from telemetry.roll_up import ROLL_UP_LOCK
 
 SPAN = {"whose": "%(tenant_id)s", "since": "%(since)s", "until": "%(until)s"}
+WHOLE = {"whose": "%(tenant_id)s", "since": "%(first)s", "until": "%(last)s"}
+"""A little more where a day does not begin or end with a cell of every table."""
 ADDED = ", ".join(f"sum(cell.{name})::bigint AS {name}" for name in SUMS)
 NAMES = ", ".join(SUMS)
 REPLACED = ", ".join(f"{name} = excluded.{name}" for name in SUMS)
@@ -51,34 +54,55 @@ DUE = cells(
         _rolled_up(CALLS, "usage", USAGE), _rolled_up(ADJUSTMENTS, "adjustment", ADJUSTMENT),
         _rolled_up(REFUSALS, "decision", DECISION),
     ),
-    **SPAN,
+    **WHOLE,
 )  # fmt: skip
-# Unknown is like unknown here, and a join must find it by a hash.
-SAME = " AND ".join(
-    f"coalesce(due.{name}, '{NOBODY}') = coalesce(known.{name}, '{NOBODY}')" for name in DIMENSIONS
-)  # fmt: skip
-MAKE_QUARTERS = f"""
+
+
+def _remade(table: CellTable, *, since: str, until: str) -> str:
+    """The parts of the statement that make one table right, and count what was wrong."""
+    names, numbers = (
+        ", ".join(table.dimensions),
+        ", ".join(str(place + 1) for place in range(len(table.dimensions) + 1)),
+    )
+    # Unknown is like unknown here, and a join must find it by a hash.
+    same = " AND ".join(
+        f"coalesce(due.{name}, '{NOBODY}') = coalesce(known.{name}, '{NOBODY}')" for name in table.dimensions
+    )
+    return f"""
+due_{table.name} AS MATERIALIZED (
+    SELECT {table.start_of("cell.starts_at")} AS starts_at, {names}, {ADDED} FROM due AS cell
+    WHERE cell.starts_at >= {since} AND cell.starts_at < {until} GROUP BY {numbers}
+), gone_{table.name} AS (
+    DELETE FROM {table.name} AS known
+    WHERE known.tenant_id = %(tenant_id)s AND known.starts_at >= {since} AND known.starts_at < {until}
+        AND NOT EXISTS (SELECT FROM due_{table.name} AS due WHERE due.starts_at = known.starts_at AND {same})
+    RETURNING 1
+), made_{table.name} AS (
+    INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {NAMES})
+    SELECT %(tenant_id)s, starts_at, {names}, {NAMES} FROM due_{table.name}
+    ON CONFLICT (tenant_id, starts_at, {names}) DO UPDATE SET {REPLACED} WHERE {DIFFER}
+    RETURNING 1
+)"""  # noqa: S608 - names of our own
+
+
+# The evidence is read once, and the cells of both tables are made of those that both are sums of.
+MAKE_CELLS = f"""
 WITH due AS MATERIALIZED (
-    SELECT {QUARTER.format(at="cell.at")} AS starts_at, {", ".join(DIMENSIONS)}, {ADDED}
+    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join(AGENTS.dimensions)}, {ADDED}
     FROM {table_of(DUE)} GROUP BY 1, 2, 3, 4, 5, 6, 7
-), gone AS (
-    DELETE FROM cus_usage_quarters AS known
-    WHERE known.tenant_id = %(tenant_id)s AND known.starts_at >= %(since)s AND known.starts_at < %(until)s
-        AND NOT EXISTS (SELECT FROM due WHERE due.starts_at = known.starts_at AND {SAME})
-    RETURNING 1
-), made AS (
-    INSERT INTO cus_usage_quarters AS known (tenant_id, starts_at, {", ".join(DIMENSIONS)}, {NAMES})
-    SELECT %(tenant_id)s, starts_at, {", ".join(DIMENSIONS)}, {NAMES} FROM due
-    ON CONFLICT (tenant_id, starts_at, {", ".join(DIMENSIONS)}) DO UPDATE SET {REPLACED} WHERE {DIFFER}
-    RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM made)
+), {_remade(QUARTERS, since="%(since)s", until="%(until)s")}, {_remade(AGENTS, since="%(first)s", until="%(last)s")}
+SELECT {
+    ", ".join(
+        f"(SELECT count(*) FROM gone_{table.name}) + (SELECT count(*) FROM made_{table.name})"
+        for table in (QUARTERS, AGENTS)
+    )
+}
 """  # noqa: S608 - names of our own
 
 CALLED = f"""
 SELECT id FROM cus_integrations WHERE tenant_id = %(tenant_id)s
 UNION SELECT integration_id FROM cus_usage_daily WHERE tenant_id = %(tenant_id)s AND date = %(date)s
-UNION SELECT integration_id FROM {table_of(cells((QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
+UNION SELECT integration_id FROM {table_of(cells((QUARTERS.cells, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
 WHERE integration_id IS NOT NULL
 """  # noqa: S608 - names of our own
 # Writing nothing locks a row all the same, and where there is none nobody can make one before this is over.
@@ -90,7 +114,7 @@ ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET calls = known.calls 
 # What was not locked did not exist: calls made it since, and it is right.
 MAKE_DAYS = f"""
 WITH due AS MATERIALIZED (
-    SELECT integration_id, {ADDED} FROM {table_of(cells((QUARTERS, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
+    SELECT integration_id, {ADDED} FROM {table_of(cells((QUARTERS.cells, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
     WHERE integration_id = ANY(%(locked)s) GROUP BY 1
 ), gone AS (
     DELETE FROM cus_usage_daily AS known
@@ -117,6 +141,7 @@ class Rebuilt:
     cost_nanos: int
     wrong_days: int
     wrong_quarters: int
+    wrong_agents: int
 
 
 class EvidenceGone(Exception):
@@ -130,12 +155,15 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
     """
     zone = ZoneInfo(tenant.timezone)
     since, until = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    values: dict[str, Any] = {"tenant_id": tenant.pk, "date": day, "since": since, "until": until}
+    values: dict[str, Any] = {
+        "tenant_id": tenant.pk, "date": day, "since": since, "until": until,
+        "first": AGENTS.start_before(since), "last": AGENTS.start_after(until),
+    }  # fmt: skip
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-        _check_evidence(cursor, since, until)
-        cursor.execute(MAKE_QUARTERS, values)
-        ((wrong_quarters,),) = cursor.fetchall()
+        _check_evidence(cursor, values["first"], values["last"])
+        cursor.execute(MAKE_CELLS, values)
+        ((wrong_quarters, wrong_agents),) = cursor.fetchall()
         cursor.execute(CALLED, values)
         values["locked"] = [integration_id for (integration_id,) in cursor.fetchall()]
         cursor.execute(LOCK_DAYS, values)
@@ -143,7 +171,7 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
         ((wrong_days, calls, cost_nanos),) = cursor.fetchall()
         if is_trial:
             transaction.set_rollback(True)
-    return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_quarters)
+    return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_quarters, wrong_agents)
 
 
 def _check_evidence(cursor: Any, since: datetime, until: datetime) -> None:

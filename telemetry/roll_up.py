@@ -1,15 +1,16 @@
-"""What queued evidence adds to the sums that are derived later: quarters of an hour, and the refusals of days.
+"""What queued evidence adds to the sums that are derived later: the tables of cells, and the refusals of days.
 
 Whoever takes rows from the queue adds them up in the same transaction, so each row is added once, and what is still
 queued is exactly what the sums leave out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
-from telemetry.cells import DIMENSIONS
+from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, CellTable
 from telemetry.days import (
     ADD,
     DATE,
@@ -20,85 +21,92 @@ from telemetry.days import (
     SUMS_OF_REFUSALS,
     SUMS_OF_USAGE,
 )
-from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
-
-QUARTER_SECONDS = 15 * 60
-QUARTER = f"date_bin('{QUARTER_SECONDS} seconds', {{at}}, 'epoch'::timestamptz)"
+from telemetry.evidence import ADJUSTMENT, DECISION, USAGE, Kind
 
 ROLL_UP_LOCK = 0x726F6C6C
 """Held, shared, until what was added is committed; whoever makes sums anew holds it alone."""
 
-# Time and id of a row lead to its partition and, there, by an index to the row.
-QUARTERS = f"""
-INSERT INTO cus_usage_quarters AS known (tenant_id, starts_at, {", ".join(DIMENSIONS)}, {", ".join(SUMS)})
-SELECT {{whose}}.tenant_id, {{quarter}}, {{dimensions}}, {{sums}}
-FROM cus_unsealed AS queued {{rows}}
-WHERE queued.id = ANY(%s) AND queued.kind = {{kind}} AND {{where}}
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-ON CONFLICT (tenant_id, starts_at, {", ".join(DIMENSIONS)}) DO UPDATE SET
-    {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
-"""  # noqa: S608 - names of our own
-DIMENSIONS_OF_USAGE = ", ".join(f"usage.{name}" for name in DIMENSIONS)
-DIMENSIONS_OF_DECISION = (
-    "decision.integration_id, decision.key_id, NULL::varchar, decision.provider, decision.model, 'blocked'"
-)
-OF_USAGE = "JOIN cus_llm_usage AS usage ON usage.created_at = queued.at AND usage.id = queued.row_id"
-OF_DECISIONS = (
-    "JOIN cus_enforcement_decisions AS decision ON decision.evaluated_at = queued.at AND decision.id = queued.row_id"
-)
-# An adjustment counts with the call that it corrects.
-OF_ADJUSTMENTS = """JOIN usage_adjustments AS adjustment ON adjustment.id = queued.row_id
-    JOIN cus_llm_usage AS usage ON usage.tenant_id = adjustment.tenant_id AND usage.call_id = adjustment.call_id"""
-CALLS = QUARTERS.format(
-    whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE, sums=SUMS_OF_USAGE,
-    rows=OF_USAGE, kind=USAGE.number, where="true",
+ADDED = ", ".join(f"sum({name})::bigint" for name in SUMS)
+KEY = ", ".join(("tenant_id", "starts_at", *DIMENSIONS, AGENT))
+OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT))
+OF_DECISION = "decision.integration_id, decision.key_id, decision.provider, decision.model, 'blocked', NULL::varchar"
+
+
+def _numbers(columns: int) -> str:
+    return ", ".join(str(number) for number in range(1, columns + 1))
+
+
+def _add_to(table: CellTable) -> str:
+    names, numbers = ", ".join(table.dimensions), _numbers(len(table.dimensions) + 2)
+    return f"""
+    INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {", ".join(SUMS)})
+    SELECT tenant_id, {table.start_of("starts_at")}, {names}, {ADDED} FROM cell GROUP BY {numbers} ORDER BY {numbers}
+    ON CONFLICT (tenant_id, starts_at, {names}) DO UPDATE SET
+        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}"""  # noqa: S608 - names of our own
+
+
+def _add(whose: str, at: str, dimensions: str, sums: str, rows: str, then: str = "SELECT") -> str:
+    """The statement that adds rows: a thousand of them are a few cells, so they are read once for all tables."""
+    return f"""
+WITH cell ({KEY}, {", ".join(SUMS)}) AS MATERIALIZED (
+    SELECT {whose}.tenant_id, {QUARTERS.start_of(at)}, {dimensions}, {sums} {rows}
+    GROUP BY {_numbers(len(DIMENSIONS) + 3)}
+), quarters AS ({_add_to(QUARTERS)}), agents AS ({_add_to(AGENTS)})
+{then}"""
+
+
+ADD_REFUSALS_TO_DAYS = f"""{INTO}
+SELECT cell.tenant_id, integration_id, {DATE.format(at="starts_at")}, {ADDED}
+FROM cell LEFT JOIN cus_tenants AS tenant ON tenant.id = cell.tenant_id
+WHERE integration_id IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}"""  # noqa: S608 - names of our own
+SPAN = "{at} >= %(first)s AND {at} <= %(last)s"
+ADD_CALLS = _add(
+    "usage", "usage.created_at", OF_USAGE, SUMS_OF_USAGE,
+    "FROM cus_llm_usage AS usage WHERE usage.id = ANY(%(ids)s::bigint[]) AND " + SPAN.format(at="usage.created_at"),
 )  # fmt: skip
-ADJUSTMENTS = QUARTERS.format(
-    whose="usage", quarter=QUARTER.format(at="usage.created_at"), dimensions=DIMENSIONS_OF_USAGE,
-    sums=SUMS_OF_ADJUSTMENTS, rows=OF_ADJUSTMENTS, kind=ADJUSTMENT.number, where="true",
+ADD_REFUSALS = _add(
+    "decision", "decision.evaluated_at", OF_DECISION, SUMS_OF_REFUSALS,
+    f"FROM cus_enforcement_decisions AS decision WHERE decision.id = ANY(%(ids)s::bigint[]) AND {REFUSED} AND "
+    + SPAN.format(at="decision.evaluated_at"),
+    ADD_REFUSALS_TO_DAYS,
 )  # fmt: skip
-REFUSALS = QUARTERS.format(
-    whose="decision", quarter=QUARTER.format(at="decision.evaluated_at"), dimensions=DIMENSIONS_OF_DECISION,
-    sums=SUMS_OF_REFUSALS, rows=OF_DECISIONS, kind=DECISION.number, where=REFUSED,
+# An adjustment counts with the call that it corrects, whenever that was.
+ADD_ADJUSTMENTS = _add(
+    "usage", "usage.created_at", OF_USAGE, SUMS_OF_ADJUSTMENTS,
+    "FROM usage_adjustments AS adjustment JOIN cus_llm_usage AS usage USING (tenant_id, call_id) "
+    "WHERE adjustment.id = ANY(%(ids)s::bigint[])",
 )  # fmt: skip
-DAYS_OF_REFUSALS = f"""{INTO}
-SELECT decision.tenant_id, decision.integration_id, {DATE.format(at="decision.evaluated_at")}, {SUMS_OF_REFUSALS}
-FROM cus_unsealed AS queued {OF_DECISIONS} LEFT JOIN cus_tenants AS tenant ON tenant.id = decision.tenant_id
-WHERE queued.id = ANY(%s) AND queued.kind = {DECISION.number} AND {REFUSED} AND decision.integration_id IS NOT NULL
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}
-"""  # noqa: S608 - names of our own
+STATEMENTS = {USAGE: ADD_CALLS, ADJUSTMENT: ADD_ADJUSTMENTS, DECISION: ADD_REFUSALS}
 FEW = 100
 
 
-def add_queued(
+def add_rows(
     connection: psycopg.Connection[Any],
+    rows: Mapping[Kind, Sequence[int]],
     *,
-    calls: Sequence[int],
-    adjustments: Sequence[int],
-    refusals: Sequence[int],
+    first: datetime,
+    last: datetime,
     pause: Callable[[], object] = lambda: None,
 ) -> None:
-    """Add what these rows of the queue point at, by their ids in it; the caller takes them from it in one transaction.
+    """Add rows that are queued, by their ids; the caller takes them from the queue in the same transaction.
 
-    Other rows than calls, adjustments and the decisions that refused add nothing. It waits while the sums of a day are
-    made anew. Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory
-    lock.
+    All are of times from `first` to `last`. Of decisions those that refused are enough, as others add nothing. It waits while the sums of a day are made anew.
+    Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory lock.
     """
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
-    for ids, statement in ((calls, CALLS), (adjustments, ADJUSTMENTS), (refusals, REFUSALS)):
-        for some in few_at_once(ids, pause=pause):
-            connection.execute(statement.encode(), [as_array(some)])
-    if refusals:
-        # Calls that settle wait for these days until it is committed.
-        connection.execute(DAYS_OF_REFUSALS.encode(), [as_array(refusals)])
+    for kind, statement in STATEMENTS.items():
+        # Calls that settle wait for days that refusals were added to until all is committed, so that is done at once.
+        ids = rows.get(kind, ())
+        for some in few_at_once(ids, pause=pause) if kind is not DECISION else [ids] if ids else []:
+            connection.execute(statement.encode(), {"ids": as_array(some), "first": first, "last": last})
 
 
-def few_at_once(ids: Sequence[int], *, pause: Callable[[], object]) -> Iterator[Sequence[int]]:
-    """These ids a few at a time, with a pause between."""
-    for start in range(0, len(ids), FEW):
+def few_at_once(items: Sequence[int], *, pause: Callable[[], object]) -> Iterator[Sequence[int]]:
+    """These a few at a time, with a pause between."""
+    for start in range(0, len(items), FEW):
         if start:
             pause()
-        yield ids[start : start + FEW]
+        yield items[start : start + FEW]
 
 
 def as_array(ids: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ evidence waits for it but for a moment where a refusal is added to a day.
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,8 +17,8 @@ from uuid import UUID
 import psycopg
 
 from telemetry.days import REFUSED
-from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, NOBODY, USAGE
-from telemetry.roll_up import add_queued, as_array, few_at_once
+from telemetry.evidence import DECISION, KINDS, NOBODY
+from telemetry.roll_up import add_rows, as_array, few_at_once
 from telemetry.seal_forms import NEWEST, digest_of, place_of
 from telemetry.seal_headers import FIRST_PREVIOUS, LEAF, NOT_THERE, SealHeader, root_of_leaves
 from telemetry.seal_keys import SealKey, is_signed
@@ -28,7 +29,7 @@ PAUSE_SECONDS = 0.001
 """Between a few rows and the next: with few CPUs, admissions would wait for a statement over all of them."""
 
 LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
-NEXT = "SELECT id, kind FROM cus_unsealed WHERE tenant_id = %s AND id > %s ORDER BY id LIMIT %s"
+NEXT = "SELECT id, kind, row_id FROM cus_unsealed WHERE tenant_id = %s AND id > %s ORDER BY id LIMIT %s"
 PREVIOUS = """
 SELECT number, hash, signature, public_key, total FROM cus_seals WHERE tenant_id = %s ORDER BY number DESC LIMIT 1
 """
@@ -39,8 +40,9 @@ ROWS = " UNION ALL ".join(
     (
         *(
             rf"""
-SELECT queued.id AS place, queued.at, '\x{number:02x}'::bytea || {POSITION} || CASE WHEN {kind.name}.id IS NULL
-    THEN '\x{NOT_THERE.hex()}'::bytea ELSE {digest_of(kind, NEWEST, kind.name)} END AS leaf,
+SELECT queued.id AS place, queued.row_id, queued.at, '\x{number:02x}'::bytea || {POSITION}
+    || CASE WHEN {kind.name}.id IS NULL THEN '\x{NOT_THERE.hex()}'::bytea
+    ELSE {digest_of(kind, NEWEST, kind.name)} END AS leaf,
     {REFUSED if kind is DECISION else "false"} AS refused
 FROM queued LEFT JOIN LATERAL (
     SELECT * FROM {kind.table} AS evidence WHERE {place_of(kind, "evidence", at="queued.at", row_id="queued.row_id")}
@@ -51,7 +53,7 @@ WHERE queued.kind = {number}
             for number, kind in KINDS.items()
         ),
         rf"""
-SELECT queued.id, queued.at, '\x00'::bytea || {POSITION} || '\x{NOT_THERE.hex()}'::bytea, false
+SELECT queued.id, queued.row_id, queued.at, '\x00'::bytea || {POSITION} || '\x{NOT_THERE.hex()}'::bytea, false
 FROM queued WHERE queued.kind NOT IN ({", ".join(map(str, KINDS))})
 """,  # noqa: S608 - names of our own
     )
@@ -60,7 +62,7 @@ FROM queued WHERE queued.kind NOT IN ({", ".join(map(str, KINDS))})
 LEAVES = f"""
 WITH queued AS MATERIALIZED (SELECT * FROM cus_unsealed WHERE id = ANY(%s)), leaves AS ({ROWS})
 SELECT string_agg(leaf, ''::bytea ORDER BY place), min(at), max(at), clock_timestamp(),
-    array_agg(place) FILTER (WHERE refused)
+    array_agg(row_id) FILTER (WHERE refused)
 FROM leaves
 """  # noqa: S608 - names of our own
 INSERT = """
@@ -123,17 +125,24 @@ def seal(
         queued = connection.execute(NEXT, [tenant_id, above, most]).fetchall()
         if not queued:
             return None
-        ids = [row_id for row_id, _ in queued]
+        ids = [row[0] for row in queued]
         previous = connection.execute(PREVIOUS, [tenant_id]).fetchone()
         if known is not None and not goes_on(known, Head(*previous[:4]) if previous else None, key):
             raise HistoryMoved(tenant_id)
         leaves, times, refusals = _leaves(connection, ids)
         header = _header(tenant_id, previous, leaves, times, key)
         connection.execute(INSERT, [*_columns(header), leaves])
-        calls, adjustments = (
-            [row_id for row_id, number in queued if number == kind.number] for kind in (USAGE, ADJUSTMENT)
+        rows: dict[int, list[int]] = defaultdict(list)
+        for _, number, row_id in queued:
+            if number != DECISION.number or row_id in refusals:
+                rows[number].append(row_id)
+        add_rows(
+            connection,
+            {kind: rows[number] for number, kind in KINDS.items()},
+            first=times[0],
+            last=times[1],
+            pause=_pause,
         )
-        add_queued(connection, calls=calls, adjustments=adjustments, refusals=refusals, pause=_pause)
         if connection.execute(TAKE, [as_array(ids)]).rowcount != len(ids):
             raise QueueMoved
     return header
@@ -149,20 +158,20 @@ def goes_on(known: Head, newest: Head | None, key: SealKey) -> bool:
     return is_ours and is_signed(bytes(newest.hash), bytes(newest.signature), key.public)
 
 
-def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime], list[int]]:
-    """The leaves of these rows of the queue; their first and last time, and the time now; which are refusals.
+def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime], set[int]]:
+    """The leaves of these rows of the queue; their first and last time, and the time now; which decisions refused.
 
     Raises `QueueMoved`.
     """
     parts, times = [], []
-    refusals: list[int] = []
+    refusals: set[int] = set()
     for some in few_at_once(ids, pause=_pause):
         row = connection.execute(LEAVES, [as_array(some)]).fetchone()
         if row is None or row[0] is None or len(row[0]) != len(some) * LEAF.size:
             raise QueueMoved
         parts.append(row[0])
         times.append(row[1:4])
-        refusals += row[4] or []
+        refusals.update(row[4] or ())
     first, last, now = zip(*times, strict=True)
     return b"".join(parts), (min(first), max(last), now[-1]), refusals
 

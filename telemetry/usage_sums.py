@@ -1,21 +1,21 @@
-"""What calls used and cost, in sums: from quarters of an hour where they tell apart what is asked, else from calls.
+"""What calls used and cost, in sums: from a table of cells that tells apart what is asked, else from the calls.
 
-Either way the sums are the same to the nano. What lies before the first whole quarter of a span, or behind its last,
-is read call by call.
+Either way the sums are the same to the nano. What lies before the first whole cell of a span, or behind its last, is
+read call by call.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from telemetry.cells import DIMENSIONS, EVIDENCE, ROLLED_UP, SINGLE, cells, table_of
+from telemetry.cells import AGENT, AGENTS, DIMENSIONS, EVIDENCE, QUARTERS, SINGLE, CellTable, cells, rolled_up, table_of
 from telemetry.days import SUMS
-from telemetry.roll_up import QUARTER_SECONDS
 
 # What sums may be grouped by. Days and hours are those of the tenant's time zone; an hour is told by its first moment.
 GROUPS: Mapping[str, str] = {
@@ -32,7 +32,8 @@ GROUPS: Mapping[str, str] = {
     "policy_result": "cell.policy_result",
     "quality": "cell.quality",
 }
-FILTERS = frozenset({*DIMENSIONS, "session_id"})
+FILTERS = frozenset({*DIMENSIONS, AGENT, "session_id"})
+OF_THE_CLOCK = frozenset({"day", "month", "hour"})
 TOTALS = ", ".join(f"coalesce(sum(cell.{name}), 0)::bigint AS {name}" for name in SUMS)
 # One session has few calls among many: an index leads to them.
 SESSIONS = """
@@ -41,13 +42,14 @@ WHERE usage.tenant_id = %(tenant_id)s AND usage.session_id IS NOT NULL AND usage
     AND usage.created_at >= %(since)s AND usage.created_at < %(until)s {filters}
 ORDER BY usage.session_id LIMIT %(size)s
 """
-# A lateral part, so that each tenant has its own beginning of the month.
-MONTHS = f"""
-SELECT cell.integration_id, sum(cell.cost_nanos)::bigint, sum(cell.tokens_in + cell.tokens_out)::bigint
-FROM unnest(%(tenants)s::uuid[], %(starts)s::timestamptz[]) AS month (tenant_id, starts_at)
-CROSS JOIN LATERAL {table_of(cells(ROLLED_UP, whose="month.tenant_id", since="month.starts_at", until="'infinity'"))}
-WHERE cell.integration_id = ANY(%(integrations)s) GROUP BY 1
-"""  # noqa: S608 - names of our own
+MONTHS = """
+SELECT wanted.integration_id, sum(day.cost_nanos)::bigint, sum(day.tokens_in + day.tokens_out)::bigint
+FROM unnest(%(tenants)s::uuid[], %(integrations)s::uuid[], %(dates)s::date[])
+    AS wanted (tenant_id, integration_id, date)
+JOIN cus_usage_daily AS day ON day.tenant_id = wanted.tenant_id AND day.integration_id = wanted.integration_id
+    AND day.date >= wanted.date
+GROUP BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,14 @@ class Asked:
     with_refusals: bool = True
 
     @property
-    def is_rolled_up(self) -> bool:
-        """Whether quarters tell apart what is asked."""
-        return set(SINGLE).isdisjoint({*self.by, *self.equal})
+    def table(self) -> CellTable | None:
+        """The one whose cells tell apart what is asked, if any does."""
+        told_apart = {*self.by, *self.equal}
+        if not told_apart.isdisjoint(SINGLE):
+            return None
+        if AGENT not in told_apart:
+            return QUARTERS
+        return AGENTS if told_apart.isdisjoint(OF_THE_CLOCK) or _strikes_half_hours(self) else None
 
 
 Row = dict[str, Any]
@@ -95,12 +102,20 @@ def sessions_of(asked: Asked, *, after: str, size: int) -> list[str]:
     return [row["session_id"] for row in rows]
 
 
-def used_since(starts: Mapping[UUID, datetime], integration_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:
-    """Nano-USD and tokens of these integrations since the start of their tenant's, a quarter's beginning. One query."""
+def used_since(first_days: Mapping[tuple[UUID, UUID], date]) -> dict[UUID, tuple[int, int]]:
+    """Nano-USD and tokens of tenants' integrations from a day of the tenant's calendar on. One query.
+
+    A day is that of the time zone that the tenant had when a call was written, until days are made anew.
+    """
+    pairs = list(first_days)
     with connection.cursor() as cursor:
         cursor.execute(
             MONTHS,
-            {"tenants": list(starts), "starts": list(starts.values()), "integrations": list(integration_ids)},
+            {
+                "tenants": [tenant_id for tenant_id, _ in pairs],
+                "integrations": [integration_id for _, integration_id in pairs],
+                "dates": list(first_days.values()),
+            },
         )
         return {integration_id: (nanos, tokens) for integration_id, nanos, tokens in cursor.fetchall()}
 
@@ -130,15 +145,26 @@ def told(row: Row) -> Row:
 
 def quarter_of(at: datetime) -> datetime:
     """Where the quarter of an hour begins that holds this moment."""
-    return at - timedelta(seconds=at.timestamp() % QUARTER_SECONDS)
+    return QUARTERS.start_before(at)
+
+
+def _span_of(asked: Asked, table: CellTable) -> tuple[datetime, datetime]:
+    """Where the first whole cell begins, and the last ends."""
+    return table.start_after(asked.since), table.start_before(asked.until)
+
+
+def _strikes_half_hours(asked: Asked) -> bool:
+    """Whether hours of the time zone begin with a half hour of UTC, in all of a span that is shorter than a year."""
+    zone = ZoneInfo(asked.timezone)
+    offsets = (at.astimezone(zone).utcoffset() or timedelta() for at in (asked.since, asked.until))
+    return not any(offset % timedelta(seconds=AGENTS.seconds) for offset in offsets)
 
 
 def _parts(asked: Asked) -> str:
-    first = quarter_of(asked.since + timedelta(seconds=QUARTER_SECONDS) - timedelta(microseconds=1))
-    last = quarter_of(asked.until)
-    if not asked.is_rolled_up or first >= last:
+    first, last = (None, None) if asked.table is None else _span_of(asked, asked.table)
+    if asked.table is None or first is None or last is None or first >= last:
         return cells(EVIDENCE, whose="%(tenant_id)s", since="%(since)s", until="%(until)s")
-    parts = [cells(ROLLED_UP, whose="%(tenant_id)s", since="%(first)s", until="%(last)s")]
+    parts = [rolled_up(asked.table, whose="%(tenant_id)s", since="%(first)s", until="%(last)s")]
     if asked.since < first:
         parts.append(cells(EVIDENCE, whose="%(tenant_id)s", since="%(since)s", until="%(first)s"))
     if last < asked.until:
@@ -147,13 +173,14 @@ def _parts(asked: Asked) -> str:
 
 
 def _values(asked: Asked) -> dict[str, Any]:
+    first, last = _span_of(asked, asked.table or QUARTERS)
     return {
         "tenant_id": asked.tenant_id,
         "timezone": asked.timezone,
         "since": asked.since,
         "until": asked.until,
-        "first": quarter_of(asked.since + timedelta(seconds=QUARTER_SECONDS) - timedelta(microseconds=1)),
-        "last": quarter_of(asked.until),
+        "first": first,
+        "last": last,
         **{f"equal_{name}": value for name, value in asked.equal.items()},
     }
 

@@ -28,7 +28,9 @@ def test_calls_are_decided_while_nobody_can_read_it() -> None:
         admission = admit(book, before)
         book.settle(settlement(before, admission, 2_000))
         assert book.flush()
-        nobody_else.execute("LOCK TABLE cus_usage_daily, cus_usage_quarters IN ACCESS EXCLUSIVE MODE")
+        nobody_else.execute(
+            "LOCK TABLE cus_usage_daily, cus_usage_quarters, cus_usage_of_agents IN ACCESS EXCLUSIVE MODE"
+        )
         assert admit(book, asking(tenant, 2_000)).decision.result == Result.ALLOWED
         # Windows that open now take what was used before from evidence.
         limit(tenant, amount=9_000, period="day")

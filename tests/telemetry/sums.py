@@ -1,7 +1,7 @@
 """What sums ought to be, added up here row by row."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,31 +11,29 @@ from django.db import connection
 
 from accounts.models import Tenant
 from enforcement.models import EnforcementDecision
-from telemetry.cells import DIMENSIONS
+from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, CellTable
 from telemetry.days import SUMS
-from telemetry.derived import UnsealedRow, UsageDay, UsageQuarter
-from telemetry.evidence import ADJUSTMENT, DECISION, USAGE, Kind
+from telemetry.derived import Sums, UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter
+from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, USAGE, Kind
 from telemetry.models import UsageAdjustment, UsageRecord
-from telemetry.roll_up import add_queued
+from telemetry.roll_up import add_rows
 
 Table = dict[tuple[Any, ...], Counter[str]]
+PLACE = (*DIMENSIONS, AGENT)
 REFUSED = ["blocked", "hard_blocked", "throttled"]
 
 
 def drain(ids: Iterable[int] | None = None) -> None:
     """Roll up what is queued, or these rows of it; in the caller's transaction."""
-    queued = UnsealedRow.objects.order_by("pk") if ids is None else UnsealedRow.objects.filter(pk__in=list(ids))
-    by_kind: dict[int, list[int]] = defaultdict(list)
+    queued = list(UnsealedRow.objects.order_by("pk") if ids is None else UnsealedRow.objects.filter(pk__in=list(ids)))
+    rows: dict[Kind, list[int]] = defaultdict(list)
     for row in queued:
-        by_kind[row.kind].append(row.pk)
+        rows[KINDS[row.kind]].append(row.row_id)
     connection.ensure_connection()
-    add_queued(
-        connection.connection,
-        calls=by_kind[USAGE.number],
-        adjustments=by_kind[ADJUSTMENT.number],
-        refusals=by_kind[DECISION.number],
-    )
-    UnsealedRow.objects.filter(pk__in=[pk for pks in by_kind.values() for pk in pks]).delete()
+    times = [row.at for row in queued]
+    if times:
+        add_rows(connection.connection, rows, first=min(times), last=max(times))
+    UnsealedRow.objects.filter(pk__in=[row.pk for row in queued]).delete()
 
 
 def call_counts(call: UsageRecord) -> Counter[str]:
@@ -63,47 +61,54 @@ def facts_of(tenant_id: UUID) -> Iterable[tuple[Kind, int, datetime, tuple[Any, 
         yield ADJUSTMENT, adjustment.pk, call.created_at, _place(call), Counter(added)
     for decision in EnforcementDecision.objects.filter(tenant_id=tenant_id, result__in=REFUSED):
         place = (
-            decision.integration_id, decision.key_id, None, decision.provider, decision.model, "blocked",
+            decision.integration_id, decision.key_id, decision.provider, decision.model, "blocked", None,
         )  # fmt: skip
         yield DECISION, decision.pk, decision.evaluated_at, place, Counter(blocked=1)
 
 
 def _place(call: UsageRecord) -> tuple[Any, ...]:
-    return tuple(getattr(call, name) for name in DIMENSIONS)
+    return tuple(getattr(call, name) for name in PLACE)
 
 
-def expected(tenant: Tenant) -> tuple[Table, Table]:
-    """Days and quarters: of a day the calls as soon as they are there, everything else as soon as it is rolled up."""
+def expected(tenant: Tenant) -> tuple[Table, Table, Table]:
+    """Days, quarters and agents: of a day the calls as soon as they are there, everything else once it is rolled up."""
     queued = set(UnsealedRow.objects.filter(tenant_id=tenant.pk).values_list("kind", "row_id"))
     days: Table = defaultdict(Counter)
     quarters: Table = defaultdict(Counter)
+    agents: Table = defaultdict(Counter)
     for kind, row_id, at, place, counts in facts_of(tenant.pk):
         is_queued = (kind.number, row_id) in queued
         if place[0] is not None and not (is_queued and kind is DECISION):
             days[place[0], at.astimezone(ZoneInfo(tenant.timezone)).date()].update(counts)
         if not is_queued:
-            starts_at = at.replace(minute=at.minute // 15 * 15, second=0, microsecond=0)
-            quarters[starts_at, *place].update(counts)
-    return days, quarters
+            hour = at.replace(minute=0, second=0, microsecond=0)
+            quarters[hour.replace(minute=at.minute // 15 * 15), *place[:-1]].update(counts)
+            agents[hour.replace(minute=at.minute // 30 * 30), *place].update(counts)
+    return days, quarters, agents
 
 
-def kept(tenant: Tenant) -> tuple[Table, Table]:
-    """Days and quarters as they are."""
+def kept(tenant: Tenant) -> tuple[Table, Table, Table]:
+    """Days, quarters and agents as they are."""
 
-    def sums(row: UsageDay | UsageQuarter) -> Counter[str]:
+    def sums(row: Sums) -> Counter[str]:
         return Counter({name: getattr(row, name) for name in SUMS})
 
+    def cells_of(model: type[UsageQuarter] | type[UsageOfAgents], table: CellTable) -> Table:
+        return {
+            (cell.starts_at, *(getattr(cell, name) for name in table.dimensions)): sums(cell)
+            for cell in model.objects.filter(tenant_id=tenant.pk)
+        }
+
+    days = UsageDay.objects.filter(tenant_id=tenant.pk)
     return (
-        {(day.integration_id, day.date): sums(day) for day in UsageDay.objects.filter(tenant_id=tenant.pk)},
-        {
-            (quarter.starts_at, *(getattr(quarter, name) for name in DIMENSIONS)): sums(quarter)
-            for quarter in UsageQuarter.objects.filter(tenant_id=tenant.pk)
-        },
+        {(day.integration_id, day.date): sums(day) for day in days},
+        cells_of(UsageQuarter, QUARTERS),
+        cells_of(UsageOfAgents, AGENTS),
     )
 
 
-def check_sums(tenant: Tenant, *, of: Callable[[Tenant], tuple[Table, Table]] = expected) -> None:
+def check_sums(tenant: Tenant) -> None:
     """All that is kept is right to the nano, and nothing is missing or too much."""
-    for right, found in zip(of(tenant), kept(tenant), strict=True):
+    for right, found in zip(expected(tenant), kept(tenant), strict=True):
         wrong = {place for place in found.keys() | right.keys() if found.get(place) != right.get(place)}
         assert not wrong, [(place, found.get(place), right.get(place)) for place in sorted(wrong, key=str)]

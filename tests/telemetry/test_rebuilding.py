@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Event
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,7 +16,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Tenant
-from telemetry.derived import UnsealedRow, UsageDay, UsageQuarter
+from telemetry.derived import UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter
 from telemetry.rebuilding import EvidenceGone, rebuild
 from tests import people
 from tests.commands.asking import PROJECT, ask, database_url
@@ -38,7 +39,8 @@ def anything_happens(tenant: Tenant, chance: random.Random, now: datetime) -> No
             carried(tenant, at=at, integration_id=integration_id, agent_id=chance.choice([None, "bot"]), **changes)
         case kind:
             cost = chance.randrange(10**12)
-            call = carried(tenant, at=at, integration_id=integration_id, model=model, cost_nanos=cost)
+            agent = chance.choice([None, "bot", "cat"])
+            call = carried(tenant, at=at, integration_id=integration_id, agent_id=agent, model=model, cost_nanos=cost)
             if kind == 2:
                 adjusted(call, chance.randrange(-cost, 1000), tokens_in=-5)
 
@@ -50,7 +52,7 @@ def roll_some_up(chance: random.Random) -> None:
 
 def spoil(chance: random.Random) -> None:
     """Sums as nobody should find them."""
-    for rows in (UsageDay.objects, UsageQuarter.objects):
+    for rows in (UsageDay.objects, UsageQuarter.objects, UsageOfAgents.objects):
         for row in rows.filter(tenant_id=people.acme().pk):
             if chance.random() < 0.2:
                 row.delete()
@@ -94,17 +96,22 @@ def test_what_is_right_is_not_written_and_what_is_wrong_is_told() -> None:
     drain()
     day = now.date()
     made = rebuild(tenant, day)
-    assert (made.calls, made.cost_nanos, made.wrong_days, made.wrong_quarters) == (1, 100, 0, 0)
+    assert (made.calls, made.cost_nanos, made.wrong_days, made.wrong_quarters, made.wrong_agents) == (1, 100, 0, 0, 0)
     UsageDay.objects.update(blocked=7)
     UsageQuarter.objects.update(calls=7)
+    UsageOfAgents.objects.filter(policy_result="blocked").delete()
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--date={day}", "--dry-run")
-    assert (shown["date"], shown["wrong_days"], shown["wrong_quarters"]) == (str(day), 1, 2)
+    assert (shown["date"], *wrong_in(shown)) == (str(day), 1, 2, 1)
     assert UsageDay.objects.get().blocked == 7
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--from={day}", f"--to={day}")
-    assert (shown["wrong_days"], shown["wrong_quarters"]) == (1, 2)
+    assert wrong_in(shown) == (1, 2, 1)
     (shown,) = ask("backfill_usage", "--lookback=1")
-    assert (shown["wrong_days"], shown["wrong_quarters"]) == (0, 0)
+    assert wrong_in(shown) == (0, 0, 0)
     check_sums(tenant)
+
+
+def wrong_in(shown: dict[str, Any]) -> tuple[int, int, int]:
+    return shown["wrong_days"], shown["wrong_quarters"], shown["wrong_agents"]
 
 
 @pytest.mark.django_db

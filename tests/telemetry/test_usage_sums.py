@@ -12,19 +12,20 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Tenant
-from telemetry.cells import DIMENSIONS
 from telemetry.days import SUMS
 from telemetry.evidence import USAGE
 from telemetry.models import UsageRecord
 from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
-from tests.telemetry.sums import drain, facts_of
+from tests.telemetry.sums import PLACE, drain, facts_of
 
 pytestmark = pytest.mark.django_db
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 ZONE = "Asia/Kathmandu"
+"""Its hours begin with a quarter of an hour of UTC that no half hour begins with."""
+HALF = "Asia/Kolkata"
 
 
 def furnish(tenant: Tenant, chance: random.Random) -> None:
@@ -72,7 +73,7 @@ def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
     for kind, row_id, at, place, counts in facts_of(asked.tenant_id):
         call = calls[row_id] if kind is USAGE else by_time.get(at)
         local = at.astimezone(ZoneInfo(asked.timezone))
-        values = dict(zip(DIMENSIONS, place, strict=True)) | {
+        values = dict(zip(PLACE, place, strict=True)) | {
             "day": local.date(),
             "month": f"{local:%Y-%m}",
             "hour": local.replace(minute=0, second=0, microsecond=0).astimezone(UTC),
@@ -108,6 +109,11 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
     for number, (since, until) in enumerate(SPANS):
         for by in [(), *((name,) for name in GROUPS), ("model", "day"), ("session_id", "model"), ("hour", "key_id")]:
             check(Asked(tenant.pk, ZONE, since, until, by))
+        for zone in (ZONE, HALF):
+            for by in [("agent_id", "day"), ("agent_id", "hour"), ("agent_id", "model"), ("session_id", "agent_id")]:
+                check(Asked(tenant.pk, zone, since, until, by))
+            check(Asked(tenant.pk, zone, since, until, ("month",), {"agent_id": "bot"}))
+            check(Asked(tenant.pk, zone, since, until, (), {"agent_id": "bot", "model": "b"}))
         if number < 2:
             for name, value in {
                 "model": "a", "integration_id": UUID(int=1), "key_id": UUID(int=7), "agent_id": "bot",
@@ -118,14 +124,19 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
     assert total_of(rows) == sums_of(Asked(tenant.pk, ZONE, *SPANS[0]))[0]
 
 
-def test_calls_are_not_read_where_quarters_tell() -> None:
+def test_calls_are_not_read_where_cells_tell() -> None:
     call = carried(people.acme(), at=BEGIN, cost_nanos=5)
     drain()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE cus_usage_quarters SET cost_nanos = 7")
-    span = SPANS[0]
-    assert sums_of(Asked(call.tenant_id, ZONE, *span, ("model", "agent_id"), {"model": "m"}))[0]["cost_nanos"] == 7
-    assert sums_of(Asked(call.tenant_id, ZONE, *span, ("session_id",)))[0]["cost_nanos"] == 5
+        cursor.execute("UPDATE cus_usage_of_agents SET cost_nanos = 8")
+
+    def told_by(zone: str, *by: str, **equal: str) -> int:
+        return int(sums_of(Asked(call.tenant_id, zone, *SPANS[0], by, equal))[0]["cost_nanos"])
+
+    assert told_by(ZONE, "model", "hour", model="m") == 7
+    assert told_by(ZONE, "model", "agent_id", model="m") == told_by(HALF, "agent_id", "hour") == 8
+    assert told_by(ZONE, "agent_id", "hour") == told_by(ZONE, "session_id") == 5
 
 
 def test_sessions_come_in_order_a_page_at_a_time() -> None:
