@@ -1,6 +1,6 @@
 """REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from enforcement.usage_reads import history, place_of_call, records_of_calls
 from enforcement.usage_sums import GROUPS, daily, summary
 from integrations.access import holder_of
 from integrations.cursors import (
+    LONGEST_SHOWN,
     BetweenSerializer,
     Day,
     SpanSerializer,
@@ -32,13 +33,18 @@ from integrations.cursors import (
 from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.limits import Period
 from integrations.models import Scope
+from telemetry.beside import END_USER, TAG, TAGS
+from telemetry.tags import LONGEST_NAME, LONGEST_VALUE
 from telemetry.usage_sums import Asked
 
-EQUAL = ("policy_result", "integration_id", "key_id", "model", "provider", "agent_id", "session_id")
+EQUAL = ("policy_result", "integration_id", "key_id", "model", "provider", "agent_id", "session_id", END_USER, TAGS)
 MOST_DAYS = 92
 USUAL_DAYS = 30
 USUAL_GROUPS, MOST_GROUPS = 100, 1_000
-ANY_GROUP = "|".join(GROUPS)
+MOST_TAGS = 8
+ANY_TAG = f"{TAG}[^,]{{1,{LONGEST_NAME}}}"
+ANY_GROUP = "|".join((*GROUPS, ANY_TAG))
+GROUPS_SAID = f"One or two, with a comma: {', '.join(GROUPS)}, or `{TAG}` and the name of a tag."
 
 
 class MayRead(BasePermission):
@@ -52,7 +58,7 @@ class MayRead(BasePermission):
 
 
 class CallsQuery(serializers.Serializer[Any]):
-    """Which calls are asked for."""
+    """Which calls are asked for; `asked_of_calls` reads the tags that they have, too."""
 
     policy_result = ChoiceField(["allowed", "warned", "blocked"], required=False)
     integration_id = serializers.UUIDField(required=False)
@@ -61,6 +67,7 @@ class CallsQuery(serializers.Serializer[Any]):
     provider = serializers.CharField(max_length=32, required=False)
     agent_id = serializers.CharField(max_length=200, required=False)
     session_id = serializers.CharField(max_length=200, required=False)
+    end_user = serializers.CharField(max_length=LONGEST_VALUE, required=False, trim_whitespace=False)
 
 
 class HistoryQuery(CallsQuery, SpanSerializer):
@@ -71,8 +78,8 @@ class SummaryQuery(CallsQuery, BetweenSerializer):
     """Of which calls the sums are, by what they are told apart, and which page of the groups is asked for."""
 
     group_by = serializers.RegexField(
-        f"^({ANY_GROUP})(,({ANY_GROUP}))?$", required=False,
-        help_text=f"One or two, with a comma: {', '.join(GROUPS)}.",
+        f"^({ANY_GROUP})(,({ANY_GROUP}))?$", required=False, trim_whitespace=False, help_text=GROUPS_SAID,
+        error_messages={"invalid": GROUPS_SAID},
     )  # fmt: skip
     limit = serializers.IntegerField(min_value=1, max_value=MOST_GROUPS, default=USUAL_GROUPS)
     cursor = serializers.CharField(max_length=2000, required=False)
@@ -95,7 +102,7 @@ class UsageHistoryView(EvidenceView):
     """`GET /api/v1/cus/usage-history`: calls, the newest first, those that were refused among them."""
 
     def get(self, request: Request) -> Response:
-        key, query = holder_of(request).key, asked(HistoryQuery, request.query_params)
+        key, query = holder_of(request).key, asked_of_calls(HistoryQuery, request)
         check_reaches_all_of(key, query.get("integration_id"))
         facts = history(
             tenant_id=key.tenant_id,
@@ -115,13 +122,14 @@ class UsageSummaryView(EvidenceView):
     """`GET /api/v1/cus/usage-summary`: sums of the tenant's present month, or of another span of at most 92 days."""
 
     def get(self, request: Request) -> Response:
-        query, now = asked(SummaryQuery, request.query_params), timezone.now()
+        query, now = asked_of_calls(SummaryQuery, request), timezone.now()
         check_reaches_all_of(holder_of(request).key, query.get("integration_id"))
         tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
         until = query.get("created_before", now)
         since = query.get("created_after") or window_start(Period.MONTH, tenant.calendar, min(until, now))
         _check_span(since, until, "created_after")
-        by = tuple(dict.fromkeys(GROUPS[name] for name in query["group_by"].split(","))) if "group_by" in query else ()
+        words = query["group_by"].split(",") if "group_by" in query else ()
+        by = tuple(dict.fromkeys(GROUPS.get(word, word) for word in words))
         after = place_of_group(query["cursor"], len(by)) if "cursor" in query else None
         sums = Asked(tenant.pk, tenant.timezone, since, until, by, equal_of(query))
         total, groups, last = summary(sums, after=after, size=query["limit"])
@@ -145,7 +153,7 @@ class DailyAggregatesView(EvidenceView):
     """`GET /api/v1/cus/daily-aggregates`: the same sums by day and integration, at most 92 days at a time."""
 
     def get(self, request: Request) -> Response:
-        query = asked(DailyQuery, request.query_params)
+        query = asked_of_calls(DailyQuery, request)
         check_reaches_all_of(holder_of(request).key, query.get("integration_id"))
         tenant = Tenant.objects.get(pk=holder_of(request).key.tenant_id)
         last = query.get("date_to") or timezone.now().astimezone(ZoneInfo(tenant.timezone)).date()
@@ -164,9 +172,41 @@ class DailyAggregatesView(EvidenceView):
         )
 
 
+def asked_of_calls(kind: type[CallsQuery], request: Request) -> dict[str, Any]:
+    """What a query says, checked, with the tags that calls have to have as `tags`. Raises `ValidationError`."""
+    named = [name for name in request.query_params if name.startswith(TAG)]
+    rest = request.query_params.copy()
+    for name in named:
+        del rest[name]
+    query = asked(kind, rest)
+    return query | {TAGS: _tags_of(request, named)} if named else query
+
+
 def equal_of(query: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a call that a query names, with their values."""
     return {name: query[name] for name in EQUAL if name in query}
+
+
+def _tags_of(request: Request, named: Sequence[str]) -> dict[str, str]:
+    given = {name: request.query_params.getlist(name) for name in named}
+    wrong = {name: said for name, values in given.items() if (said := _wrong_with_tag(name, values)) is not None}
+    if len(named) > MOST_TAGS:
+        wrong[named[MOST_TAGS]] = f"At most {MOST_TAGS} tags at a time."
+    if wrong:
+        raise ValidationError(
+            {name[:LONGEST_SHOWN]: [ErrorDetail(said, "invalid")] for name, said in wrong.items()}
+        )  # fmt: skip
+    return {name.removeprefix(TAG): values[0] for name, values in given.items()}
+
+
+def _wrong_with_tag(name: str, values: Sequence[str]) -> str | None:
+    if not 0 < len(name.removeprefix(TAG)) <= LONGEST_NAME or "\0" in name:
+        return f"The name of a tag has 1 to {LONGEST_NAME} characters: `{TAG}team=support`."
+    if len(values) > 1:
+        return "A call has one value of a tag, and this asks for several."
+    if len(values[0]) > LONGEST_VALUE or "\0" in values[0]:
+        return f"The value of a tag has at most {LONGEST_VALUE} characters."
+    return None
 
 
 def _midnight(day: date, tenant: Tenant) -> datetime:

@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.http import StreamingHttpResponse
-from rest_framework import serializers
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from enforcement.usage_api import CallsQuery, EvidenceView, equal_of
+from enforcement.usage_api import CallsQuery, EvidenceView, asked_of_calls, equal_of
 from enforcement.usage_reads import CALL_FIELDS, all_of_history
 from integrations.access import holder_of
-from integrations.cursors import BetweenSerializer, asked
-from integrations.doors import check_reaches_all_of
+from integrations.cursors import BetweenSerializer
+from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.streams import Streamed
 from telemetry.exports import csv_lines, json_lines
 
@@ -23,7 +22,7 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 class ExportQuery(CallsQuery, BetweenSerializer):
     """Which calls, and how they are written."""
 
-    format = serializers.ChoiceField(list(FORMATS), default="jsonl")
+    format = ChoiceField(list(FORMATS), default="jsonl")
 
 
 class WhateverIsAccepted(BaseContentNegotiation):
@@ -45,7 +44,7 @@ class UsageExportView(EvidenceView):
     content_negotiation_class = WhateverIsAccepted
 
     def get(self, request: Request) -> StreamingHttpResponse:
-        key, query = holder_of(request).key, asked(ExportQuery, request.query_params)
+        key, query = holder_of(request).key, asked_of_calls(ExportQuery, request)
         check_reaches_all_of(key, query.get("integration_id"))
         records = all_of_history(
             tenant_id=key.tenant_id,

@@ -10,7 +10,8 @@ from django.db.models import Q, Sum
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
-from telemetry.call_tags import tags_of
+from telemetry.beside import is_beside
+from telemetry.call_tags import picked_by, tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 
 BLOCKED = "blocked"
@@ -44,13 +45,19 @@ def history(
 ) -> list[Fact]:
     """At most `size` of the tenant's calls, the newest first: what they used, or why they were refused. Two queries.
 
-    `equal` are fields of the contract with their values, among them `policy_result`; `before` is the place of the
+    `equal` are fields of the contract with their values, among them `policy_result`, and `end_user` and `tags`, of
+    which a call has all that are named and a call that was refused here has none; `before` is the place of the
     last call of the page before.
     """
     facts: list[Fact] = []
     result = equal.get("policy_result")
     # A program that refused a call itself has told of it like of any other: it has a usage row, and no decision.
-    rows = UsageRecord.objects.for_tenant(tenant_id).filter(**equal)
+    rows = UsageRecord.objects.for_tenant(tenant_id).filter(
+        **{name: value for name, value in equal.items() if not is_beside(name)}
+    )
+    beside = {name: value for name, value in equal.items() if is_beside(name)}
+    if beside:
+        rows = rows.filter(picked_by(tenant_id, beside))
     rows = rows if since is None else rows.filter(created_at__gte=since)
     rows = rows if until is None else rows.filter(created_at__lt=until)
     if before is not None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import date, datetime
 
 from integrations.money import cents_of
-from telemetry.usage_sums import Asked, Row, sessions_of, sums_of, told, total_of
+from telemetry.beside import END_USER, is_beside
+from telemetry.usage_sums import Asked, Row, leading_sums_of, sessions_of, sums_of, told, total_of
 
 GROUPS = {
     "model": "model",
@@ -16,8 +17,9 @@ GROUPS = {
     "session": "session_id",
     "day": "day",
     "hour": "hour",
+    "end_user": END_USER,
 }
-"""What calls may be grouped by, and the field of a group that names it."""
+"""What calls may be grouped by, and the field of a group that names it; beside it `tag:` and the name of a tag."""
 SESSION = "session_id"
 Place = tuple[str | None, ...]
 """Where a group stands among the others: the values that it has in common, as text."""
@@ -26,12 +28,17 @@ Place = tuple[str | None, ...]
 def summary(asked: Asked, *, after: Place | None, size: int) -> tuple[Row, list[Row], Place | None]:
     """The sums of all calls that are asked for, those of at most `size` groups behind `after`, and the last's place.
 
-    There is no place where no groups are left. A call without a session is in the total, and in no group of sessions.
-    Where sessions are grouped by something else, too, `size` is how many sessions, and their groups come together.
+    There is no place where no groups are left. A call without a session is in the total, and in no group of sessions;
+    one without an end user or a tag is in the last of their groups. Where any of these is grouped by something else,
+    too, `size` is how many values of it, and their groups come together.
     """
     if not asked.by:
         return shown(sums_of(asked)[0], ()), [], None
-    if SESSION in asked.by:
+    lead = _lead_of(asked)
+    if lead is not None:
+        (total,) = sums_of(replace(asked, by=()))
+        rows, last = _led(asked, lead, after=after, size=size)
+    elif SESSION in asked.by:
         (total,) = sums_of(replace(asked, by=()))
         rows, last = _of_sessions(asked, after=after, size=size)
     else:
@@ -65,6 +72,20 @@ def shown(row: Row, by: Sequence[str]) -> Row:
         "cost_cents": cents_of(cost) if cost is not None else None,
         "blocked_count": row["blocked"],
     }
+
+
+def _lead_of(asked: Asked) -> str | None:
+    """By what groups come a page at a time, where it may have very many values that only the calls know."""
+    beside = next(filter(is_beside, asked.by), None)
+    return SESSION if asked.is_beside and SESSION in asked.by else beside
+
+
+def _led(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple[list[Row], Place | None]:
+    behind = None if after is None else after[asked.by.index(lead)]
+    rows, has_more = leading_sums_of(asked, lead=lead, after=behind, starts=after is None, size=size)
+    others = [name for name in asked.by if name != lead]
+    rows.sort(key=lambda row: _order(place_of_group(row, (lead, *others))))
+    return rows, place_of_group(rows[-1], asked.by) if has_more else None
 
 
 def _of_sessions(asked: Asked, *, after: Place | None, size: int) -> tuple[list[Row], Place | None]:

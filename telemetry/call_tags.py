@@ -1,12 +1,12 @@
 """What a call was tagged with: words that may name a person, beside the evidence, so that they can be forgotten."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 
 class CallTag(models.Model):
@@ -41,3 +41,13 @@ def tags_of(tenant_id: UUID, call_ids: Collection[UUID]) -> dict[UUID, dict[str,
     rows = CallTag.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
     known = {row.call_id: {"end_user": row.end_user, "tags": row.tags} for row in rows}
     return {call_id: known.get(call_id) or {"end_user": None, "tags": {}} for call_id in call_ids}
+
+
+def picked_by(tenant_id: UUID, equal: Mapping[str, Any]) -> Exists:
+    """Whether a call has this `end_user`, and all of these `tags`."""
+    rows = CallTag.objects.filter(tenant_id=tenant_id, call_id=OuterRef("call_id"))
+    if "end_user" in equal:
+        rows = rows.filter(end_user=equal["end_user"])
+    if "tags" in equal:
+        rows = rows.filter(tags__contains=equal["tags"])
+    return Exists(rows)

@@ -90,8 +90,9 @@ def add_rows(
 ) -> None:
     """Add rows that are queued, by their ids; the caller takes them from the queue in the same transaction.
 
-    All are of times from `first` to `last`. Of decisions those that refused are enough, as others add nothing. It waits while the sums of a day are made anew.
-    Two callers must not do so at once with the same rows: whoever works on the queue holds its advisory lock.
+    All are of times from `first` to `last`. Of decisions those that refused are enough, as others add nothing. It waits
+    while the sums of a day are made anew. Two callers must not do so at once with the same rows: whoever works on the
+    queue holds its advisory lock.
     """
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
     for kind, statement in STATEMENTS.items():

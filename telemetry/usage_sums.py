@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
+from telemetry.beside import END_USER, TAG, TAGS, cells_beside, is_beside, value_of
 from telemetry.cells import AGENT, AGENTS, DIMENSIONS, EVIDENCE, QUARTERS, SINGLE, CellTable, cells, rolled_up, table_of
 from telemetry.days import SUMS
 
-# What sums may be grouped by. Days and hours are those of the tenant's time zone; an hour is told by its first moment.
+# What sums may be grouped by, beside `tag:` and the name of a tag. Days and hours are those of the tenant's time zone;
+# an hour is told by its first moment.
 GROUPS: Mapping[str, str] = {
     "day": "(cell.at AT TIME ZONE %(timezone)s)::date",
     "month": "to_char(cell.at AT TIME ZONE %(timezone)s, 'YYYY-MM')",
@@ -31,8 +33,10 @@ GROUPS: Mapping[str, str] = {
     "endpoint": "cell.endpoint",
     "policy_result": "cell.policy_result",
     "quality": "cell.quality",
+    "end_user": "cell.end_user",
 }
-FILTERS = frozenset({*DIMENSIONS, AGENT, "session_id"})
+FILTERS = frozenset({*DIMENSIONS, AGENT, "session_id", END_USER, TAGS})
+"""Of `tags` a call has all that are named, with the values that are named."""
 OF_THE_CLOCK = frozenset({"day", "month", "hour"})
 TOTALS = ", ".join(f"coalesce(sum(cell.{name}), 0)::bigint AS {name}" for name in SUMS)
 # One session has few calls among many: an index leads to them.
@@ -42,6 +46,14 @@ WHERE usage.tenant_id = %(tenant_id)s AND usage.session_id IS NOT NULL AND usage
     AND usage.created_at >= %(since)s AND usage.created_at < %(until)s {filters}
 ORDER BY usage.session_id LIMIT %(size)s
 """
+# The groups of some values of one thing, the first of those that are behind a value; calls without it come last.
+LED = """
+SELECT * FROM (
+    SELECT found.*, dense_rank() OVER (ORDER BY {lead} IS NULL, {lead} COLLATE "C") AS place FROM ({sums}) AS found
+    WHERE {behind}
+) AS ranked WHERE place <= %(size)s
+"""
+BEHIND = """({lead} IS NULL, coalesce({lead}, '') COLLATE "C") > (%(after)s::text IS NULL, coalesce(%(after)s, ''))"""
 MONTHS = """
 SELECT wanted.integration_id, sum(day.cost_nanos)::bigint, sum(day.tokens_in + day.tokens_out)::bigint
 FROM unnest(%(tenants)s::uuid[], %(integrations)s::uuid[], %(dates)s::date[])
@@ -54,7 +66,7 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Sums of a tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`).
+    """Sums of a tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`, or a tag).
 
     `equal` are fields of a call (of `FILTERS`) with one value, or with several in a list.
     """
@@ -71,11 +83,16 @@ class Asked:
     def table(self) -> CellTable | None:
         """The one whose cells tell apart what is asked, if any does."""
         told_apart = {*self.by, *self.equal}
-        if not told_apart.isdisjoint(SINGLE):
+        if self.is_beside or not told_apart.isdisjoint(SINGLE):
             return None
         if AGENT not in told_apart:
             return QUARTERS
         return AGENTS if told_apart.isdisjoint(OF_THE_CLOCK) or _strikes_half_hours(self) else None
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it takes what stands beside calls."""
+        return any(map(is_beside, (*self.by, *self.equal)))
 
 
 Row = dict[str, Any]
@@ -86,13 +103,22 @@ def sums_of(asked: Asked) -> list[Row]:
     unknown = set(asked.equal) - FILTERS
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no filters")
-    values = _values(asked)
-    named = "".join(f'{GROUPS[name]} AS "{name}", ' for name in asked.by)
-    where = "".join(f" AND cell.{_condition(name, value)}" for name, value in asked.equal.items())
-    if not asked.with_refusals:
-        where += " AND cell.policy_result <> 'blocked'"
-    grouped = f"GROUP BY {', '.join(str(place) for place in range(1, len(asked.by) + 1))}" if asked.by else ""
-    return _rows(f"SELECT {named}{TOTALS} FROM {table_of(_parts(asked))} WHERE true{where} {grouped}", values)  # noqa: S608
+    return _named(asked, _rows(_sums(asked), _values(asked)))
+
+
+def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool, size: int) -> tuple[list[Row], bool]:
+    """The groups of at most `size` values of `lead` (of `asked.by`) in its order, and whether there are more values.
+
+    They are those behind `after` (`None`: behind the last), or from the beginning on where it `starts`. Calls of no
+    session are in no group of sessions.
+    """
+    column = f"by_{asked.by.index(lead)}"
+    behind = "true" if starts else BEHIND.format(lead=column)
+    if lead == "session_id":
+        behind += f" AND {column} IS NOT NULL"
+    statement = LED.format(lead=column, sums=_sums(asked), behind=behind)
+    rows = _rows(statement, _values(asked) | {"after": after, "size": size + 1})
+    return _named(asked, [row for row in rows if row["place"] <= size]), any(row["place"] > size for row in rows)
 
 
 def sessions_of(asked: Asked, *, after: str, size: int) -> list[str]:
@@ -160,6 +186,30 @@ def _strikes_half_hours(asked: Asked) -> bool:
     return not any(offset % timedelta(seconds=AGENTS.seconds) for offset in offsets)
 
 
+def _sums(asked: Asked) -> str:
+    """The sums as a query, with the values of groups under numbers."""
+    named = "".join(f"{_value_of_group(name, number)} AS by_{number}, " for number, name in enumerate(asked.by))
+    # What stands beside calls is compared where they are read.
+    where = "".join(f" AND cell.{_condition(*one)}" for one in asked.equal.items() if not is_beside(one[0]))
+    if not asked.with_refusals:
+        where += " AND cell.policy_result <> 'blocked'"
+    grouped = f"GROUP BY {', '.join(str(place) for place in range(1, len(asked.by) + 1))}" if asked.by else ""
+    source = cells_beside(asked.equal) if asked.is_beside else table_of(_parts(asked))
+    return f"SELECT {named}{TOTALS} FROM {source} WHERE true{where} {grouped}"  # noqa: S608 - names of our own
+
+
+def _value_of_group(name: str, number: int) -> str:
+    return f"cell.tags ->> %(by_{number})s" if name.startswith(TAG) else GROUPS[name]
+
+
+def _named(asked: Asked, rows: Iterable[Row]) -> list[Row]:
+    """Rows under the names of what they are grouped by."""
+    return [
+        {name: row[f"by_{number}"] for number, name in enumerate(asked.by)} | {name: row[name] for name in SUMS}
+        for row in rows
+    ]
+
+
 def _parts(asked: Asked) -> str:
     first, last = (None, None) if asked.table is None else _span_of(asked, asked.table)
     if asked.table is None or first is None or last is None or first >= last:
@@ -181,7 +231,8 @@ def _values(asked: Asked) -> dict[str, Any]:
         "until": asked.until,
         "first": first,
         "last": last,
-        **{f"equal_{name}": value for name, value in asked.equal.items()},
+        **{f"equal_{name}": value_of(name, value) for name, value in asked.equal.items()},
+        **{f"by_{number}": name.removeprefix(TAG) for number, name in enumerate(asked.by) if name.startswith(TAG)},
     }
 
 

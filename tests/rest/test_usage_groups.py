@@ -1,11 +1,13 @@
 """Sums of calls over REST: by what they are told apart, filtered, a page of groups at a time."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from accounts.services import change_tenant
+from telemetry.models import CallTag
 from tests.console.evidence import carried
 from tests.people import globex
 from tests.rest.evidence import refused
@@ -16,9 +18,14 @@ NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 SPAN = {"created_after": "2026-05-01T00:00:00Z", "created_before": "2026-06-01T00:00:00Z"}
 
 
-def call(asker: Program, **fields: Any) -> None:
+def call(asker: Program, *, end_user: str | None = None, tags: dict[str, str] | None = None, **fields: Any) -> None:
     given = {"integration_id": asker.integration.pk, "key_id": asker.key.pk, "provider": "sandbox", "cost_nanos": 5}
-    carried(asker.tenant, **{"at": NOON, **given, **fields})
+    made = carried(asker.tenant, **{"at": NOON, **given, **fields})
+    if end_user is not None or tags:
+        CallTag.objects.create(
+            tenant_id=asker.tenant.pk, call_id=made.call_id, created_at=made.created_at, end_user=end_user,
+            tags=tags or {},
+        )  # fmt: skip
 
 
 def groups(asker: Program, by: str, **query: str) -> list[dict[str, Any]]:
@@ -68,13 +75,73 @@ def test_a_session_is_summed_up_whole_whatever_its_page() -> None:
     assert asker.get("cus/usage-summary", group_by="session", **SPAN)[1]["total"]["calls"] == 8
 
 
+def test_calls_are_told_apart_by_tags_and_end_users_whose_groups_come_in_order() -> None:
+    asker, foreign = program("read"), program("read", tenant=globex())
+    for number in range(6):
+        call(
+            asker, session_id=f"s{number % 2}", model=f"m{number % 2}", cost_nanos=1,
+            tags={"team": ["b", "a", "Z"][number % 3]}, end_user="eve" if number < 2 else None,
+        )  # fmt: skip
+    call(asker, model="m0", cost_nanos=1)
+    refused(asker, at=NOON)
+    call(foreign, tags={"team": "theirs"}, end_user="theirs")
+
+    def found(by: str, *names: str, **query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row[name] for name in (*names, "calls")) for row in groups(asker, by, **query)]
+
+    assert found("tag:team", "tag:team") == [("Z", 2), ("a", 2), ("b", 2), (None, 1)]
+    assert groups(asker, "tag:team")[-1]["blocked_count"] == 1
+    assert found("model,tag:team", "tag:team", "model")[:3] == [("Z", "m0", 1), ("Z", "m1", 1), ("a", "m0", 1)]
+    assert found("end_user", "end_user") == [("eve", 2), (None, 5)]
+    assert found("tag:team,end_user", "tag:team", "end_user")[1:3] == [("a", "eve", 1), ("a", None, 1)]
+    assert found("session,tag:team", "session_id", "tag:team")[:2] == [("s0", "Z", 1), ("s0", "a", 1)]
+    assert found("session", "session_id", **{"tag:team": "a"}) == [("s0", 1), ("s1", 1)]
+    assert found("tag:none", "tag:none") == [(None, 7)]
+
+
+TAGGED = {"tag:team": "support", "tag:a, b=(c)%s'": "100 %"}
+
+
+@pytest.mark.parametrize("query", [TAGGED, {"end_user": " eve "}, TAGGED | {"end_user": " eve "}])
+def test_tags_and_end_users_pick_calls_wherever_a_filter_does(query: dict[str, str]) -> None:
+    asker = program("read")
+    tags = {name.removeprefix("tag:"): value for name, value in TAGGED.items()}
+    call(asker, tags=tags | {"more": "x"}, end_user=" eve ", model="wanted")
+    call(asker, tags={"team": "support"}, end_user="eve")
+    call(asker)
+    refused(asker, at=NOON)
+    assert [row["model"] for row in asker.get("cus/usage-history", **query)[1]["data"]] == ["wanted"]
+    lines = asker.client.get("/api/v1/cus/usage-export", query).getvalue().decode().splitlines()
+    assert [json.loads(line)["model"] for line in lines] == ["wanted"]
+    assert asker.get("cus/usage-summary", **SPAN, **query)[1]["total"]["calls"] == 1
+    days = asker.get("cus/daily-aggregates", date_from="2026-05-01", date_to="2026-05-31", **query)[1]["data"]
+    assert [(day["calls"], day["blocked_count"]) for day in days] == [(1, 0)]
+    assert asker.get("cus/usage-history", **query, policy_result="blocked")[1]["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"tag:": "x"}, "tag:"), ({"tag:" + "x" * 65: "x"}, "tag:" + "x" * 60), ({"tag:a": "x" * 201}, "tag:a"),
+        ({"tag:a": ["x", "y"]}, "tag:a"), ({"tag:a\0": "x"}, "tag:a\0"), ({"tag:a": "\0"}, "tag:a"),
+        ({f"tag:{number}": "x" for number in range(9)}, "tag:8"), ({"tags": "a"}, "tags"), ({"Tag:a": "x"}, "Tag:a"),
+        ({"group_by": "tag:"}, "group_by"), ({"group_by": "tag:a,tag:b,tag:c"}, "group_by"),
+        ({"group_by": "tag:a", "cursor": "bm9uZQ"}, "cursor"),
+    ],
+)  # fmt: skip
+def test_a_tag_that_cannot_be_asked_for_is_refused_by_its_name(query: dict[str, Any], field: str) -> None:
+    status, answer = program("read").get("cus/usage-summary", **query)
+    assert (status, [error["field"] for error in answer["errors"]]) == (400, [field])
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("model", "x"), ("agent_id", "bot"), ("session_id", "s"), ("policy_result", "warned"), ("provider", "other")],
 )
 def test_sums_are_of_the_calls_that_a_filter_picks(name: str, value: str) -> None:
     asker = program("read")
-    call(asker, **{name: value})
+    fields: dict[str, Any] = {name: value}
+    call(asker, **fields)
     call(asker)
     refused(asker, at=NOON)
     days = {"date_from": "2026-05-01", "date_to": "2026-05-31"}
@@ -96,6 +163,8 @@ def test_sums_are_of_the_calls_that_a_filter_picks(name: str, value: str) -> Non
 def test_what_cannot_be_asked_is_refused(query: dict[str, str]) -> None:
     status, answer = program("read").get("cus/usage-summary", **query)
     assert (status, answer["code"]) == (400, "invalid")
+    if query.get("group_by") == "colour":
+        assert all(word in answer["errors"][0]["detail"] for word in ("model", "session", "end_user", "`tag:`"))
 
 
 def test_another_tenants_sessions_do_not_exist() -> None:

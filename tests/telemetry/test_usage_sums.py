@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import Tenant
 from telemetry.days import SUMS
 from telemetry.evidence import USAGE
-from telemetry.models import UsageRecord
+from telemetry.models import CallTag, UsageRecord
 from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
@@ -51,6 +51,11 @@ def furnish(tenant: Tenant, chance: random.Random) -> None:
             tokens_in=chance.choice([None, 0, 500]),
             latency_ms=chance.choice([None, 3, 4]),
         )
+        if chance.random() < 0.5:
+            CallTag.objects.create(
+                tenant_id=tenant.pk, call_id=call.call_id, created_at=at, end_user=chance.choice([None, "eve", "bob"]),
+                tags={name: chance.choice("xyz") for name in ("team", "an, odd)s %(name") if chance.random() < 0.7},
+            )  # fmt: skip
         if chance.random() < 0.4:
             adjusted(call, chance.randrange(-100, 100), tokens_in=-3)
         if number == 40:
@@ -68,6 +73,7 @@ def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
     """The same sums, row by row."""
     sessions = dict(UsageRecord.objects.values_list("call_id", "session_id"))
     calls = {call.pk: call for call in UsageRecord.objects.all()}
+    beside = {row.call_id: row for row in CallTag.objects.filter(tenant_id=asked.tenant_id)}
     by_time = {call.created_at: call for call in calls.values()}
     groups: dict[tuple[Any, ...], Counter[str]] = {}
     for kind, row_id, at, place, counts in facts_of(asked.tenant_id):
@@ -81,7 +87,14 @@ def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
             "endpoint": "chat_completions",
             "quality": call.quality if call is not None else None,
         }
-        wanted = all(values[name] == value for name, value in asked.equal.items())
+        row = beside.get(call.call_id) if call is not None else None
+        tags = row.tags if row is not None else {}
+        values |= {"end_user": row.end_user if row is not None else None, "tags": tags}
+        values |= {name: tags.get(name.removeprefix("tag:")) for name in asked.by if name.startswith("tag:")}
+        wanted = all(
+            values[name].items() >= value.items() if name == "tags" else values[name] == value
+            for name, value in asked.equal.items()
+        )
         if asked.since <= at < asked.until and wanted:
             groups.setdefault(tuple(values[name] for name in asked.by), Counter()).update(counts)
     return groups
@@ -107,7 +120,10 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
     carried(people.globex(), at=BEGIN)
     furnish(tenant, chance)
     for number, (since, until) in enumerate(SPANS):
-        for by in [(), *((name,) for name in GROUPS), ("model", "day"), ("session_id", "model"), ("hour", "key_id")]:
+        for by in [
+            (), *((name,) for name in GROUPS), ("model", "day"), ("session_id", "model"), ("hour", "key_id"),
+            ("tag:team",), ("tag:an, odd)s %(name", "model"), ("end_user", "tag:team"),
+        ]:  # fmt: skip
             check(Asked(tenant.pk, ZONE, since, until, by))
         for zone in (ZONE, HALF):
             for by in [("agent_id", "day"), ("agent_id", "hour"), ("agent_id", "model"), ("session_id", "agent_id")]:
@@ -118,8 +134,10 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
             for name, value in {
                 "model": "a", "integration_id": UUID(int=1), "key_id": UUID(int=7), "agent_id": "bot",
                 "session_id": "s2", "policy_result": "blocked", "provider": "openai",
+                "end_user": "eve", "tags": {"team": "x", "an, odd)s %(name": "y"},
             }.items():  # fmt: skip
                 check(Asked(tenant.pk, ZONE, since, until, ("day",), {name: value}))
+                check(Asked(tenant.pk, ZONE, since, until, ("tag:team",), {name: value}))
     rows = sums_of(Asked(tenant.pk, ZONE, *SPANS[0], ("model",)))
     assert total_of(rows) == sums_of(Asked(tenant.pk, ZONE, *SPANS[0]))[0]
 

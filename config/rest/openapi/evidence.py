@@ -1,5 +1,8 @@
 """What REST says of calls: decisions, receipts and usage."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from rest_framework import serializers
 
 from config.rest.openapi.fields import (
@@ -21,6 +24,7 @@ from enforcement.api import DecisionQuery, DecisionsView, DecisionView
 from enforcement.codes import Code, Result
 from enforcement.evidence_api import CheckpointView
 from enforcement.usage_api import (
+    ANY_TAG,
     DailyAggregatesView,
     DailyQuery,
     HistoryQuery,
@@ -188,8 +192,12 @@ class SumsRecord(Record):
 
 
 class GroupRecord(SumsRecord):
-    """The sums of one group; it has the fields that `group_by` names. An hour is told by its first moment."""
+    """The sums of one group; it has the fields that `group_by` names. An hour is told by its first moment.
 
+    `end_user` and tags are null in the group of calls without; calls that were refused here are among these.
+    """
+
+    patterns: ClassVar[Mapping[str, Any]] = {f"^{ANY_TAG}$": {"type": ["string", "null"]}}
     day = serializers.DateField(required=False)
     hour = serializers.DateTimeField(required=False)
     agent_id = serializers.CharField(required=False, allow_null=True, allow_blank=True)
@@ -198,6 +206,7 @@ class GroupRecord(SumsRecord):
     key_id = serializers.UUIDField(required=False, allow_null=True)
     model = serializers.CharField(required=False, allow_blank=True)
     provider = serializers.CharField(required=False, allow_blank=True)
+    end_user = serializers.CharField(required=False, allow_null=True, allow_blank=True)
 
 
 class SummaryRecord(Record):

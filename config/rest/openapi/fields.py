@@ -1,7 +1,7 @@
 """The fields of what REST answers, each with a value that stands for it in examples."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from rest_framework import serializers
 
@@ -13,6 +13,9 @@ A_LATER_TIME = "2026-12-01T00:00:00Z"
 
 class Record(serializers.Serializer[Any]):
     """What an answer holds; every field is always there."""
+
+    patterns: ClassVar[Mapping[str, Any]] = {}
+    """What more it has, under names that calls gave: patterns of such names, each with what stands there."""
 
     @classmethod
     def example(cls) -> dict[str, Any]:

@@ -16,11 +16,15 @@ from rest_framework.serializers import Serializer
 
 from config.rest.errors import PROBLEM
 from config.rest.openapi import checks, evidence, integrations, keys, limits, people, telemetry
+from config.rest.openapi.fields import Record
 from config.rest.openapi.operations import Operation, Operations
 from config.rest.openapi.problems import ProblemRecord, example_of_problem, problems_of
+from enforcement.usage_api import MOST_TAGS, CallsQuery
 from integrations.access import INTEGRATION_KEY
 from integrations.cursors import PageSerializer
 from integrations.doors import RepeatableView, StrictSerializer
+from telemetry.beside import TAG
+from telemetry.tags import LONGEST_NAME, LONGEST_VALUE
 
 OPERATIONS: Operations = {
     **integrations.OPERATIONS, **keys.OPERATIONS, **limits.OPERATIONS, **people.OPERATIONS, **evidence.OPERATIONS,
@@ -44,6 +48,18 @@ RATE_HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
 # Refusals that are mostly the same, whatever is asked for.
 EVERYWHERE = frozenset({401, 404, 406, 412, 413, 415, 422, 429, 503})
 SAYS_ITSELF = re.compile(r"\* `(\w+)` - \1")
+TAGS_ASKED = OpenApiParameter(
+    "tags",
+    {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{TAG}[^,]{{1,{LONGEST_NAME}}}$"},
+        "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+        "maxProperties": MOST_TAGS,
+    },
+    style="form",
+    explode=True,
+    description=f"Parameters by the names of tags, `{TAG}team=support`: the calls that have all of them.",
+)
 ENTITY_TAGS = r'^(\*|(W/)?"[\x21\x23-\x7e]*"(, *(W/)?"[\x21\x23-\x7e]*")*)$'
 
 
@@ -132,6 +148,8 @@ class Schema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         declared = self.declared
         found: list[Any] = [declared.query()] if declared.query is not None else []
+        if declared.query is not None and issubclass(declared.query, CallsQuery):
+            found.append(TAGS_ASKED)
         if declared.query is None or not issubclass(declared.query, PageSerializer):
             found += self._stretch()
         if declared.can_repeat:
@@ -208,6 +226,8 @@ class Schema(AutoSchema):
         mapped = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
         if isinstance(serializer, StrictSerializer):
             mapped["additionalProperties"] = False
+        if isinstance(serializer, Record) and serializer.patterns:
+            mapped["patternProperties"] = dict(serializer.patterns)
         return mapped
 
 
