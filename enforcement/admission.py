@@ -43,14 +43,15 @@ INSERT_MADE = Statement(
     "insert_made",
     "WITH made AS (SELECT * FROM json_to_recordset(%s::json) AS made("  # noqa: S608 - names of our own
     + ", ".join(f"{name} {kind}" for name, kind in DECISION_COLUMNS.items())
-    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint)
+    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint, said jsonb)
 ), known AS (
     INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at)
     SELECT tenant_id, call_id, 'proxy', %s::timestamptz FROM made
 ), reserved AS (
     INSERT INTO cus_reservations (call_id, tenant_id, windows, bound_tokens_in, bound_tokens_out, bound_cost_nanos,
-        worker_id, created_at, expires_at)
-    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s::bigint, %s::timestamptz, %s::timestamptz
+        said, worker_id, created_at, expires_at)
+    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, said, %s::bigint, %s::timestamptz,
+        %s::timestamptz
     FROM made WHERE holds IS NOT NULL
 )
 INSERT INTO cus_enforcement_decisions ("""
@@ -320,6 +321,8 @@ def _assert_strict_limits_hold(standings: Sequence[Standing], bound: Bound) -> N
 def row_of(made: Made) -> dict[str, Any]:
     """The decision's row, with what its reservation adds."""
     asking, admission = made.asking, made.admission
+    # Of the reservation, too, which goes: no decision holds what may name a person.
+    said = {"said": asking.attribution} if asking.attribution is not None else {}
     decision, demand = admission.decision, demand_numbers(asking.demand, admission.decision, asking.checked)
     return {
         "tenant_id": asking.tenant_id,
@@ -344,4 +347,5 @@ def row_of(made: Made) -> dict[str, Any]:
         "tokens_in": demand["tokens_in"],
         "tokens_out": demand["tokens_out"],
         "cost_nanos": demand["cost_nanos"],
+        **said,
     }

@@ -57,7 +57,7 @@ def journaled(asking: Asking, admission: Admission) -> Degraded:
 def never_sent(asking: Asking, admission: Admission) -> UsageEntry:
     """The row of a call that went away between its admission and its way."""
     assert asking.integration_id is not None, "a call that was admitted has an integration"
-    return UsageEntry(
+    usage = UsageEntry(
         tenant_id=asking.tenant_id,
         call_id=asking.call_id,
         integration_id=asking.integration_id,
@@ -77,6 +77,7 @@ def never_sent(asking: Asking, admission: Admission) -> UsageEntry:
         error_code="never_sent",
         created_at=admission.decided_at,
     )
+    return asking.attribution.put_on(usage) if asking.attribution is not None else usage
 
 
 def _reasons(limits: Sequence[LimitSnapshot]) -> tuple[Reason, ...]:

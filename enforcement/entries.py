@@ -15,6 +15,7 @@ from enforcement.codes import Code
 from enforcement.demand import Demand
 from enforcement.policy import Decision, Reason
 from integrations.snapshot import LimitSnapshot
+from telemetry.attribution import Attribution
 from telemetry.entries import UsageEntry, clean
 
 ENFORCED = ("strict", "headroom")
@@ -41,6 +42,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """What the checks saw, where one of them refuses the call."""
     price_version: int | None = None
     metadata: Mapping[str, Any] = {}
+    attribution: Attribution | None = None
 
 
 class Hold(msgspec.Struct, frozen=True):

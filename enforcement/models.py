@@ -83,6 +83,8 @@ class Reservation(models.Model):
     bound_tokens_in = models.BigIntegerField(null=True)
     bound_tokens_out = models.BigIntegerField(null=True)
     bound_cost_nanos = models.BigIntegerField(null=True)
+    said = models.JSONField(null=True)
+    """On whose behalf the call is made (`telemetry.attribution`), for whoever ends it in its worker's place."""
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField()
 

@@ -45,11 +45,11 @@ INSERT_LATE = Statement(
     "insert_late",
     "WITH late AS (SELECT * FROM json_to_recordset(%s::json) AS late("  # noqa: S608 - names of our own
     + ", ".join(f"{name} {kind}" for name, kind in DECISION_COLUMNS.items())
-    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint, decided_at timestamptz)
+    + """, holds jsonb, tokens_in bigint, tokens_out bigint, cost_nanos bigint, said jsonb, decided_at timestamptz)
 ), reserved AS (
     INSERT INTO cus_reservations (call_id, tenant_id, windows, bound_tokens_in, bound_tokens_out, bound_cost_nanos,
-        worker_id, created_at, expires_at)
-    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, %s::bigint, decided_at, %s::timestamptz
+        said, worker_id, created_at, expires_at)
+    SELECT call_id, tenant_id, holds, tokens_in, tokens_out, cost_nanos, said, %s::bigint, decided_at, %s::timestamptz
     FROM late
 )
 INSERT INTO cus_enforcement_decisions ("""

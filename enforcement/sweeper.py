@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 from msgspec.structs import replace
 from psycopg.rows import dict_row
@@ -16,6 +17,7 @@ from enforcement.entries import Hold, Settlement
 from enforcement.lanes import Line
 from enforcement.presence import LOCK_CLASS
 from enforcement.settlement import settle
+from telemetry.attribution import Attribution
 from telemetry.entries import UsageEntry
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ WHERE (missing_since IS NULL) <> (id IN (SELECT id FROM present))
 """
 RESERVED = """
 SELECT reservation.call_id, reservation.tenant_id, reservation.windows, reservation.bound_tokens_in,
-    reservation.bound_tokens_out, reservation.bound_cost_nanos, reservation.created_at,
+    reservation.bound_tokens_out, reservation.bound_cost_nanos, reservation.created_at, reservation.said,
     decision.integration_id, decision.key_id, decision.provider, decision.endpoint, decision.model,
     decision.stream, decision.result, decision.price_version, decision.metadata
 FROM cus_reservations AS reservation
@@ -119,6 +121,8 @@ def _charge(row: dict[str, Any]) -> Settlement:
         metadata=row["metadata"],
         created_at=row["created_at"],
     )
+    if row["said"] is not None:
+        usage = msgspec.convert(row["said"], Attribution).put_on(usage)
     return Settlement(usage, tuple(Hold(*hold) for hold in row["windows"]))
 
 

@@ -34,6 +34,7 @@ from proxy.dialects import (
 )
 from proxy.gateway import Gateway, now
 from proxy.refusals import Refusal
+from telemetry.attribution import Attribution
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -186,6 +187,7 @@ def ask(
     endpoint: Endpoint | None,
     request: CallRequest | None,
     address: str,
+    attribution: Attribution | None = None,
     is_trial: bool = False,
 ) -> Arrival:
     """Put the call as the question that the ledger answers. `address` is where it comes from."""
@@ -227,6 +229,7 @@ def ask(
         checked=facts if blocked is not None else None,
         price_version=price_version,
         metadata=TRIAL if is_trial else {},
+        attribution=attribution,
     )
     return Arrival(asking, integration, credential)
 

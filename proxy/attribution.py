@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from proxy.dialects import CallRequest, ErrorKind
 from proxy.refusals import Refusal
-from telemetry.entries import TEXT_LIMITS, UsageEntry, clean_text
-from telemetry.tags import Beside, beside_of
+from telemetry.attribution import Attribution
+from telemetry.entries import TEXT_LIMITS, clean_text
+from telemetry.tags import beside_of
 
 PREFIX = b"x-customhouse-"
 SESSION, AGENT, USER = PREFIX + b"session-id", PREFIX + b"agent-id", PREFIX + b"user-id"
@@ -21,18 +21,6 @@ NAMES = frozenset({SESSION, AGENT, USER, *TAGS})
 SCALARS = (str, int, float, bool)
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Attribution(msgspec.Struct, frozen=True):
-    """What is said of a call. The first two stand in its evidence, what may name a person beside it."""
-
-    session_id: str | None
-    agent_id: str | None
-    beside: Beside | None
-
-    def put_on(self, entry: UsageEntry) -> UsageEntry:
-        """The usage row of the call, with what is said of it."""
-        return replace(entry, session_id=self.session_id, agent_id=self.agent_id, beside=self.beside)
 
 
 def attribution_of(headers: Sequence[tuple[bytes, bytes]], request: CallRequest | None) -> Attribution | None:

@@ -95,6 +95,7 @@ class Call:
                 endpoint=endpoint,
                 request=request,
                 address=address,
+                attribution=attribution,
             )
             arrival = ask()
             if arrival.is_in_error and await self._may_try(trial := ask(is_trial=True)):
@@ -137,7 +138,6 @@ class Call:
             endpoint=endpoint,
             request=request,
             body=body,
-            attribution=attribution,
         )
         await self._carriage.run()
 

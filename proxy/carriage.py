@@ -15,7 +15,6 @@ from integrations.models import OnDisconnect
 from proxy import arrivals
 from proxy.answers import CLIENT, Client, Headers, Receive, Scope, Send, send_answer
 from proxy.arrivals import Arrival
-from proxy.attribution import Attribution
 from proxy.dialects import (
     CallRequest,
     Dialect,
@@ -64,7 +63,6 @@ class Carriage:
         endpoint: Endpoint,
         request: CallRequest,
         body: bytes,
-        attribution: Attribution | None = None,
     ) -> None:
         assert arrival.integration is not None and arrival.credential is not None, "what was admitted can be sent"
         self.gateway = gateway
@@ -80,7 +78,6 @@ class Carriage:
         self.endpoint = endpoint
         self.request = request
         self.body = body
-        self.attribution = attribution
         self.ending = Ending()
         self.reader = reader(endpoint, request.stream, strip_usage=request.inject_usage)
         self.output_cap = self._output_cap()
@@ -308,8 +305,8 @@ class Carriage:
             # A call that cannot be understood is still a call, and what it holds must not be held for ever.
             logger.exception("An answer could not be accounted for", extra={"call_id": self.asking.call_id})
             usage = unread_entry(self.asking, self.admission, self.ending)
-        if self.attribution is not None:
-            usage = self.attribution.put_on(usage)
+        if self.asking.attribution is not None:
+            usage = self.asking.attribution.put_on(usage)
         if usage.error_message:
             usage = usage.with_error_message(redacted(usage.error_message, self.credential))
         self.gateway.health.saw(

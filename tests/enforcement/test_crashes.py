@@ -16,10 +16,12 @@ from enforcement.entries import Admission, Asking, LedgerUnavailable, Settlement
 from enforcement.lanes import connect
 from enforcement.ledger import Ledger
 from enforcement.locks import LOCK_WINDOWS, array
-from enforcement.models import Reservation, Window
+from enforcement.models import EnforcementDecision, Reservation, Window
 from enforcement.presence import Presence
 from enforcement.sweeper import sweep
-from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.attribution import Attribution
+from telemetry.models import CallTag, UsageAdjustment, UsageRecord
+from telemetry.tags import Beside
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
 from tests.people import acme
 
@@ -63,6 +65,23 @@ def test_a_call_of_a_dead_worker_is_charged_at_its_bound_and_holds_nothing() -> 
     usage = UsageRecord.objects.get()
     assert (usage.quality, usage.source, usage.cost_nanos, usage.tokens_in) == ("missing", "sweeper", 2_000, 100)
     assert (Window.objects.get().spent, Window.objects.get().held, Reservation.objects.count()) == (2_000, 0, 0)
+
+
+def test_a_call_of_a_dead_worker_is_charged_to_whom_it_was_made_for() -> None:
+    """What may name a person goes with the reservation, and is in no decision."""
+    tenant = acme()
+    said = Attribution("s-1", "bot", Beside(end_user="alice", tags={"team": "supp\u00f6rt"}))
+    with ledger() as book:
+        calls = [asking(tenant, attribution=one) for one in (said, Attribution(agent_id="bot"), None)]
+        for call in calls:
+            admit(book, call)
+    assert len(swept()) == 3
+    rows = dict(UsageRecord.objects.values_list("call_id", "session_id"))
+    assert [rows[call.call_id] for call in calls] == ["s-1", None, None]
+    assert UsageRecord.objects.filter(agent_id="bot").count() == 2
+    (beside,) = CallTag.objects.all()
+    assert (beside.call_id, beside.end_user, beside.tags) == (calls[0].call_id, "alice", {"team": "supp\u00f6rt"})
+    assert "alice" not in str(list(EnforcementDecision.objects.values()))
 
 
 def test_two_sweepers_at_once_charge_every_call_once() -> None:

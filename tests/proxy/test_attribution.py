@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from proxy.attribution import Attribution, attribution_of
+from proxy.attribution import attribution_of
 from proxy.dialects import CallRequest
 from proxy.refusals import Refusal
+from telemetry.attribution import Attribution
 from telemetry.tags import Beside
 from tests.dialects.requests import chat, messages, responses
 from tests.proxy.calling import ANTHROPIC, WIRES, ask, request
