@@ -214,7 +214,10 @@ class TenantAdmin(RecordedAdmin):
     portrait = TENANT
     created, changed = Action.TENANT_CREATED, Action.TENANT_CHANGED
 
-    fields = ("id", "name", "slug", "timezone", "month_start_day", "suspended_at", "config_version", "created_at")
+    fields = (
+        "id", "name", "slug", "timezone", "month_start_day", "evidence_months", "suspended_at", "config_version",
+        "created_at",
+    )  # fmt: skip
     readonly_fields = ("id", "suspended_at", "config_version", "created_at")
     list_display = ("name", "slug", "timezone", "suspended_at", "created_at")
     search_fields = ("^name", "^slug", "=id")

@@ -58,6 +58,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
 
+MOST_EVIDENCE_MONTHS = 1_200
 NOT_IN_NAMES = ("Cc", "Zl", "Zp")
 """Control characters and line ends, by their Unicode category."""
 
@@ -78,6 +79,13 @@ class Tenant(models.Model):
     """Rises when time zone or start day change: usage is counted anew from the evidence."""
     config_version = models.BigIntegerField(default=1, editable=False)
     """Rises with every change that an admission must see."""
+    evidence_months = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_EVIDENCE_MONTHS)],
+        help_text="How many months before the present one its members and programs are shown; empty: all.",
+    )
+    """See `accounts.horizon`. At least one, so that every period of a limit that runs is shown."""
     requires_second_factor = models.BooleanField(default=False)
     """Members see nothing of it before they have set one up."""
     suspended_at = models.DateTimeField(null=True, blank=True)

@@ -71,7 +71,7 @@ def plain(value: object) -> Plain:
 
 TENANT = Portrait(
     "tenant",
-    ("name", "slug", "timezone", "month_start_day", "requires_second_factor", "suspended_at"),
+    ("name", "slug", "timezone", "month_start_day", "evidence_months", "requires_second_factor", "suspended_at"),
     owner="pk",
 )
 PERSON = Portrait(

@@ -7,6 +7,8 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 
+from accounts.horizon import shown_from
+
 if TYPE_CHECKING:
     from accounts.models import AuditEvent, Membership, Tenant, User  # noqa: F401
 
@@ -36,6 +38,11 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
     """What was changed. Reads that are not the operator's start at the tenant."""
 
     def for_tenant(self, tenant_id: UUID) -> Self:
+        """What the tenant is shown. Asks for its horizon, one query."""
+        return self.all_of(tenant_id).created_between(shown_from(tenant_id), None)
+
+    def all_of(self, tenant_id: UUID) -> Self:
+        """Whatever it is shown."""
         return self.filter(tenant_id=tenant_id)
 
     def created_between(self, since: datetime | None, until: datetime | None) -> Self:

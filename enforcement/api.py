@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.horizon import shown_from
 from enforcement.codes import Code, Result
 from enforcement.models import EnforcementDecision
 from enforcement.receipts import decision_records, receipt
@@ -46,6 +47,7 @@ class DecisionsView(APIView):
             query["limit"],
             place=lambda row: (row.evaluated_at, row.call_id),
             records=lambda shown: decision_records(key.tenant_id, shown),
+            shown_from=shown_from(key.tenant_id),
         )
 
 
@@ -56,7 +58,9 @@ class DecisionView(APIView):
         key = holder_of(request).key
         found = receipt(tenant_id=key.tenant_id, call_id=call_id, key_id=_only(key))
         if found is None:
-            raise NotFound("There is no such call.")
+            horizon = shown_from(key.tenant_id)
+            unseen = f" What is older than {horizon.isoformat()} is not shown." if horizon is not None else ""
+            raise NotFound(f"There is no such call.{unseen}")
         return Response(found)
 
 

@@ -36,7 +36,7 @@ def _say(bypass: Bypass, actor: Actor, now: datetime) -> datetime:
     with connection.cursor() as cursor:
         # Two processes at once would both see that nothing was said.
         cursor.execute(LOCK, [LOCK_CLASS, str(bypass.integration_id)])
-    events = AuditEvent.objects.for_tenant(bypass.tenant_id).filter(
+    events = AuditEvent.objects.all_of(bypass.tenant_id).filter(
         action=Action.INTEGRATION_BYPASSED, object_id=str(bypass.integration_id), created_at__gt=now - HOUR
     )
     last = events.newest_first().first()

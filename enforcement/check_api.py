@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.horizon import later_of, shown_from
 from enforcement.backtest import Backtest, Share
 from enforcement.balances import balances_of
 from enforcement.coverage import softened
@@ -125,7 +126,8 @@ class ReplayView(RepeatableView):
         draft = _draft(request, tenant, given.validated_data["limit"])
         since = now - timedelta(days=given.validated_data["days"])
         made = backtest(draft, tenant_id=tenant.id, calendar=tenant.calendar, since=since, until=now)
-        return Response({"since": since, "until": now, **_replayed(made)})
+        shown = later_of(since, shown_from(tenant.id))
+        return Response({"since": shown, "until": now, **_replayed(made)})
 
 
 def _answers(request: Request, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from accounts.calendars import Calendar
+from accounts.horizon import later_of, shown_from
 from enforcement import openings
 from enforcement.backtest import Backtest, PastCall
 from enforcement.demand import Bound
@@ -50,11 +51,14 @@ def simulate(question: Question, draft: LimitSnapshot | None, *, now: datetime) 
 def backtest(
     draft: LimitSnapshot, *, tenant_id: UUID, calendar: Calendar, since: datetime, until: datetime
 ) -> Backtest:
-    """Hold `draft` against every call of its scope admitted in `[since, until)`. Raises `OperationalError` if that
-    takes longer than 30 seconds."""
+    """Hold `draft` against every call of its scope admitted in `[since, until)`, as far as the tenant is shown them.
+
+    Raises `OperationalError` if that takes longer than 30 seconds.
+    """
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
     made = Backtest(draft, calendar)
+    since = later_of(since, shown_from(tenant_id))
     for call in _past_calls(draft, tenant_id, since, until):
         made.take(call)
     return made

@@ -31,7 +31,7 @@ class HealthView(ManagementView):
 
     def get(self, request: Request, integration_id: UUID) -> Response:
         integration = found(request, integration_id)
-        changes = HealthTransition.objects.filter(tenant_id=integration.tenant_id, integration_id=integration.pk)
+        changes = HealthTransition.objects.for_tenant(integration.tenant_id).filter(integration_id=integration.pk)
         return Response(
             {
                 "integration_id": integration.pk,

@@ -7,6 +7,8 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 
+from accounts.horizon import shown_from
+
 if TYPE_CHECKING:
     from enforcement.models import EnforcementDecision, HealthTransition  # noqa: F401
 
@@ -15,7 +17,8 @@ class DecisionQuerySet(models.QuerySet["EnforcementDecision"]):
     """What was decided for a tenant's calls."""
 
     def for_tenant(self, tenant_id: UUID) -> Self:
-        return self.filter(tenant_id=tenant_id)
+        """What the tenant is shown. Asks for its horizon, one query."""
+        return self.filter(tenant_id=tenant_id).decided_between(shown_from(tenant_id), None)
 
     def refused(self) -> Self:
         """Those that did not go ahead."""
@@ -39,4 +42,6 @@ class TransitionQuerySet(models.QuerySet["HealthTransition"]):
     """How the health of a tenant's integrations changed."""
 
     def for_tenant(self, tenant_id: UUID) -> Self:
-        return self.filter(tenant_id=tenant_id)
+        """What the tenant is shown. Asks for its horizon, one query."""
+        rows, horizon = self.filter(tenant_id=tenant_id), shown_from(tenant_id)
+        return rows if horizon is None else rows.filter(at__gte=horizon)

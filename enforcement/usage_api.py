@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.horizon import shown_from
 from accounts.models import Tenant
 from enforcement.periods import window_start
 from enforcement.usage_reads import history, place_of_call, records_of_calls
@@ -114,8 +115,12 @@ class UsageHistoryView(EvidenceView):
             size=query["limit"] + 1,
         )
         return page_of(
-            facts, query["limit"], place=place_of_call, records=lambda shown: records_of_calls(key.tenant_id, shown)
-        )  # fmt: skip
+            facts,
+            query["limit"],
+            place=place_of_call,
+            records=lambda shown: records_of_calls(key.tenant_id, shown),
+            shown_from=shown_from(key.tenant_id),
+        )
 
 
 class UsageSummaryView(EvidenceView):
@@ -145,6 +150,7 @@ class UsageSummaryView(EvidenceView):
                 "has_more": last is not None,
                 "next_cursor": cursor_of_group(last) if last is not None else None,
                 "limit": query["limit"],
+                "shown_from": shown_from(tenant.pk),
             }
         )
 
@@ -168,6 +174,7 @@ class DailyAggregatesView(EvidenceView):
                 "date_from": first,
                 "date_to": last,
                 "data": daily(sums),
+                "shown_from": shown_from(tenant.pk),
             }
         )
 

@@ -8,6 +8,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from accounts.horizon import shown_from
 from enforcement.usage_api import CallsQuery, EvidenceView, asked_of_calls, equal_of
 from enforcement.usage_reads import CALL_FIELDS, all_of_history
 from integrations.access import holder_of
@@ -16,6 +17,8 @@ from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.streams import Streamed
 from telemetry.exports import csv_lines, json_lines
 
+SHOWN_FROM = "X-Customhouse-Shown-From"
+"""Before when calls are not shown, where that is so."""
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 
 
@@ -54,4 +57,7 @@ class UsageExportView(EvidenceView):
         )
         lines = csv_lines(records, header=CALL_FIELDS) if query["format"] == "csv" else json_lines(records)
         content_type = FORMATS[query["format"]]
-        return Streamed(request, lines, content_type=content_type, name=f"usage.{query['format']}")
+        answer = Streamed(request, lines, content_type=content_type, name=f"usage.{query['format']}")
+        if (horizon := shown_from(key.tenant_id)) is not None:
+            answer[SHOWN_FROM] = horizon.isoformat()
+        return answer

@@ -8,6 +8,7 @@ from rest_framework.views import APIView
 
 from accounts.audit_events import Action
 from accounts.audit_records import record_for_tenant
+from accounts.horizon import shown_from
 from accounts.models import AuditEvent
 from integrations.access import holder_of
 from integrations.cursors import PageSerializer, asked, page_of, place_of
@@ -44,4 +45,5 @@ class AuditEventsView(APIView):
             query["limit"],
             place=lambda event: (event.created_at, event.pk),
             records=lambda events: [record_for_tenant(event) for event in events],
+            shown_from=shown_from(key.tenant_id),
         )

@@ -87,11 +87,12 @@ def page_of(
     *,
     place: Callable[[Row], tuple[datetime, int | UUID]],
     records: Callable[[Sequence[Row]], list[dict[str, Any]]],
+    **more: object,
 ) -> Response:
-    """At most `limit` of the rows; there is one more of them where there is another page."""
+    """At most `limit` of the rows, and what `more` is to be said; there is one more row where there is another page."""
     shown, has_more = rows[:limit], len(rows) > limit
     cursor = cursor_of(*place(shown[-1])) if has_more else None
-    return Response({"data": records(shown), "has_more": has_more, "next_cursor": cursor, "limit": limit})
+    return Response({"data": records(shown), "has_more": has_more, "next_cursor": cursor, "limit": limit, **more})
 
 
 def cursor_of(at: datetime, row_id: int | UUID) -> str:

@@ -7,6 +7,8 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 
+from accounts.horizon import shown_from
+
 if TYPE_CHECKING:
     from telemetry.models import UsageRecord  # noqa: F401
 
@@ -15,7 +17,9 @@ class UsageQuerySet(models.QuerySet["UsageRecord"]):
     """What a tenant's calls used."""
 
     def for_tenant(self, tenant_id: UUID) -> Self:
-        return self.filter(tenant_id=tenant_id)
+        """What the tenant is shown. Asks for its horizon, one query."""
+        rows, horizon = self.filter(tenant_id=tenant_id), shown_from(tenant_id)
+        return rows if horizon is None else rows.filter(created_at__gte=horizon)
 
     def created_between(self, start: datetime, end: datetime | None) -> Self:
         """From `start` on, before `end`, if there is one."""

@@ -6,7 +6,7 @@ read call by call.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
+from accounts.horizon import later_of, shown_from
 from telemetry.beside import END_USER, TAG, TAGS, cells_beside, is_beside, value_of
 from telemetry.cells import AGENT, AGENTS, DIMENSIONS, EVIDENCE, QUARTERS, SINGLE, CellTable, cells, rolled_up, table_of
 from telemetry.days import SUMS
@@ -103,6 +104,7 @@ def sums_of(asked: Asked) -> list[Row]:
     unknown = set(asked.equal) - FILTERS
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no filters")
+    asked = _shown(asked)
     return _named(asked, _rows(_sums(asked), _values(asked)))
 
 
@@ -112,6 +114,7 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
     They are those behind `after` (`None`: behind the last), or from the beginning on where it `starts`. Calls of no
     session are in no group of sessions.
     """
+    asked = _shown(asked)
     column = f"by_{asked.by.index(lead)}"
     behind = "true" if starts else BEHIND.format(lead=column)
     if lead == "session_id":
@@ -123,6 +126,7 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
 
 def sessions_of(asked: Asked, *, after: str, size: int) -> list[str]:
     """At most `size` sessions with calls that are asked for, in order, from behind `after` on."""
+    asked = _shown(asked)
     filters = "".join(f" AND usage.{_condition(name, value)}" for name, value in asked.equal.items())
     rows = _rows(SESSIONS.format(filters=filters), _values(asked) | {"after": after, "size": size})
     return [row["session_id"] for row in rows]
@@ -184,6 +188,11 @@ def _strikes_half_hours(asked: Asked) -> bool:
     zone = ZoneInfo(asked.timezone)
     offsets = (at.astimezone(zone).utcoffset() or timedelta() for at in (asked.since, asked.until))
     return not any(offset % timedelta(seconds=AGENTS.seconds) for offset in offsets)
+
+
+def _shown(asked: Asked) -> Asked:
+    """What is asked, as far as the tenant is shown it. One query."""
+    return replace(asked, since=later_of(asked.since, shown_from(asked.tenant_id)))
 
 
 def _sums(asked: Asked) -> str:

@@ -61,6 +61,12 @@ class Command(VerbCommand):
         argument("--name"),
         TIMEZONE,
         MONTH_START,
+        argument(
+            "--evidence-months",
+            type=int,
+            metavar="MONTHS",
+            help="How many months before the present one it is shown; 0: all.",
+        ),
         one_of(argument("--suspend", action="store_true"), argument("--resume", action="store_true")),
     )
     def update(self, options: Options) -> Record:
@@ -68,6 +74,8 @@ class Command(VerbCommand):
         changes: dict[str, object] = {
             field: value for field in FIELDS if (value := getattr(options, field)) is not None
         }
+        if options.evidence_months is not None:
+            changes["evidence_months"] = options.evidence_months or None
         if options.suspend or options.resume:
             changes["suspended_at"] = (tenant.suspended_at or timezone.now()) if options.suspend else None
         if not changes:
@@ -83,6 +91,7 @@ def record_of(tenant: Tenant) -> dict[str, object]:
         "name": tenant.name,
         "timezone": tenant.timezone,
         "month_start_day": tenant.month_start_day,
+        "evidence_months": tenant.evidence_months,
         "suspended_at": tenant.suspended_at,
         "created_at": tenant.created_at,
     }

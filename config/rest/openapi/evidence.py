@@ -19,7 +19,7 @@ from config.rest.openapi.fields import (
     whole,
     word,
 )
-from config.rest.openapi.operations import READ, RESTRICTED, Operation, Operations, page_of
+from config.rest.openapi.operations import READ, RESTRICTED, Operation, Operations, shown_page_of
 from enforcement.api import DecisionQuery, DecisionsView, DecisionView
 from enforcement.codes import Code, Result
 from enforcement.evidence_api import CheckpointView
@@ -40,6 +40,7 @@ from telemetry.models import CostStatus, Quality
 RESULTS = [result.value for result in Result]
 CODES = [code.value for code in Code]
 DIGEST = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+HORIZON, UNSEEN = "2026-09-01T00:00:00+02:00", "Calls before are in no sum; null: all are."
 POLICY_RESULTS = ["allowed", "warned", "blocked"]
 
 
@@ -222,6 +223,7 @@ class SummaryRecord(Record):
     has_more = flag(False)
     next_cursor = text(None, null=True, help_text="`cursor` of the next groups; null: none.")
     limit = whole(100)
+    shown_from = instant(HORIZON, null=True, help_text=UNSEEN)
 
 
 class DayRecord(SumsRecord):
@@ -239,6 +241,7 @@ class DaysRecord(Record):
     date_from = day("2026-11-01")
     date_to = day("2026-11-26")
     data = DayRecord(many=True)  # type: ignore[assignment]
+    shown_from = instant(HORIZON, null=True, help_text=UNSEEN)
 
 
 AN_EXPORTED_LINE = '{"call_id": "019aa1c2-7a5e-7c00-8000-000000000001", "cost_nanos": 157500}\n'
@@ -275,7 +278,7 @@ class CheckpointRecord(Record):
 OPERATIONS: Operations = {
     (DecisionsView, "get"): Operation(
         id="listDecisions", summary="List decisions; without the scope read those of the key's own calls",
-        tag=DECISIONS, query=DecisionQuery, answers=page_of(DecisionRecord),
+        tag=DECISIONS, query=DecisionQuery, answers=shown_page_of(DecisionRecord),
     ),
     (DecisionView, "get"): Operation(
         id="getDecision", summary="Show the receipt of a call; without the scope read (manage is none) the key's own",
@@ -283,7 +286,7 @@ OPERATIONS: Operations = {
     ),
     (UsageHistoryView, "get"): Operation(
         id="listUsage", summary="List calls, those that were refused among them", tag=USAGE, scopes=(READ,),
-        query=HistoryQuery, answers=page_of(CallRecord), refusals=RESTRICTED,
+        query=HistoryQuery, answers=shown_page_of(CallRecord), refusals=RESTRICTED,
     ),
     (UsageSummaryView, "get"): Operation(
         id="getUsageSummary", summary="Sum up the present month, or at most 92 days", tag=USAGE, scopes=(READ,),

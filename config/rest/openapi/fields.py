@@ -46,8 +46,10 @@ def identity(example: str | None = AN_ID, *, null: bool = False) -> serializers.
     return serializers.UUIDField(allow_null=null, initial=cast("Any", example))
 
 
-def instant(example: str | None = A_TIME, *, null: bool = False) -> serializers.DateTimeField:
-    return serializers.DateTimeField(allow_null=null, initial=cast("Any", example))
+def instant(
+    example: str | None = A_TIME, *, null: bool = False, help_text: str | None = None
+) -> serializers.DateTimeField:
+    return serializers.DateTimeField(allow_null=null, help_text=help_text, initial=cast("Any", example))
 
 
 def day(example: str) -> serializers.DateField:

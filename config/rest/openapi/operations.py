@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rest_framework import serializers
 from rest_framework.views import APIView
 
-from config.rest.openapi.fields import Record, flag, text, whole
+from config.rest.openapi.fields import Record, flag, instant, text, whole
 from integrations.models import Scope
 
 Kind = type[serializers.Serializer[Any]]
@@ -73,12 +73,18 @@ def page_of(kind: type[Record]) -> type[Record]:
     return _page(kind, {})
 
 
+def shown_page_of(kind: type[Record]) -> type[Record]:
+    """The same of evidence, of which the tenant may be shown some months only."""
+    said = "Older ones are not shown; null: all are."
+    return _page(kind, {"shown_from": instant("2026-09-01T00:00:00+02:00", null=True, help_text=said)})
+
+
 def page_or_stretch_of(kind: type[Record]) -> type[Record]:
     """The same of a list that also takes an offset."""
     return _page(kind, {name: serializers.IntegerField(required=False) for name in ("offset", "total")})
 
 
-def _page(kind: type[Record], more: Mapping[str, serializers.IntegerField]) -> type[Record]:
+def _page(kind: type[Record], more: Mapping[str, serializers.Field[Any, Any, Any, Any]]) -> type[Record]:
     name = kind.__name__.removesuffix("Record")
     fields: dict[str, Any] = {
         "__doc__": "A page of a list, the newest first.",

@@ -4,7 +4,16 @@ from accounts.actors import ActorKind
 from accounts.audit_events import Action
 from accounts.models import Role
 from config.rest.openapi.fields import A_LATER_TIME, Record, anything, flag, identity, instant, text, whole, word
-from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations, page_of, page_or_stretch_of
+from config.rest.openapi.operations import (
+    MANAGE,
+    READ,
+    RESTRICTED,
+    Operation,
+    Operations,
+    page_of,
+    page_or_stretch_of,
+    shown_page_of,
+)
 from integrations.audit_api import AuditEventsView, AuditQuery
 from integrations.invitation_api import InvitationsView, InvitationView
 from integrations.member_api import MemberQuery, MembersView, MemberView, NewMemberSerializer, RoleSerializer
@@ -19,6 +28,8 @@ class TenantRecord(Record):
     name = text("Acme")
     timezone = text("Europe/Berlin")
     month_start_day = whole(1)
+    evidence_months = whole(None, null=True, help_text="How many months before the present one are shown; null: all.")
+    shown_from = instant(None, null=True, help_text="Evidence before is not shown; null: all is.")
     suspended_at = instant(None, null=True)
     created_at = instant()
 
@@ -157,6 +168,6 @@ OPERATIONS: Operations = {
     ),
     (AuditEventsView, "get"): Operation(
         id="listAuditEvents", summary="List who changed what", tag=AUDIT, scopes=(READ,), query=AuditQuery,
-        answers=page_of(AuditEventRecord), refusals=RESTRICTED,
+        answers=shown_page_of(AuditEventRecord), refusals=RESTRICTED,
     ),
 }  # fmt: skip

@@ -208,7 +208,7 @@ def history_of(tenant: Tenant, limit_id: str) -> list[Record]:
     )
     rows = versions.select_related("integration", "key", "author").order_by("-version")
     # Versions keep people only; what wrote the others, a key or a command, is known from what was recorded of them.
-    events = AuditEvent.objects.for_tenant(tenant.pk).filter(object_kind="limit", object_id=str(limit.limit_id))
+    events = AuditEvent.objects.all_of(tenant.pk).filter(object_kind="limit", object_id=str(limit.limit_id))
     writers = {(event.after or {}).get("version"): event.actor_label for event in events}
     return [
         {field: record_of(row)[field] for field in shown}

@@ -12,6 +12,7 @@ from typing import Any, TextIO, cast
 from uuid import UUID
 
 from accounts.commands import CommandFailed, Options, VerbCommand, argument, earlier, tenant_named, verb
+from accounts.horizon import shown_from
 from accounts.models import Tenant
 from accounts.printing import Record, as_json, cell
 from enforcement.models import EnforcementDecision
@@ -87,6 +88,7 @@ class Command(VerbCommand):
     )
     def report(self, options: Options) -> list[Record]:
         tenant = tenant_named(options.tenant)
+        self._tell_horizon(tenant)
         since, until = period(options)
         sums = report(tenant_id=tenant.pk, timezone=tenant.timezone, since=since, until=until, by=options.group_by)
         return [one | {"cost_usd": dollars(one["cost_nanos"])} for one in sums]
@@ -104,6 +106,7 @@ class Command(VerbCommand):
     )
     def export(self, options: Options) -> None:
         tenant = tenant_named(options.tenant)
+        self._tell_horizon(tenant)
         rows = in_pages(wanted(options, tenant).created_between(*period(options)))
         lines_of = csv_lines if options.format == "csv" else json_lines
         # Whoever reads it may have seen enough.
@@ -137,6 +140,7 @@ class Command(VerbCommand):
     )
     def tail(self, options: Options) -> None:
         tenant, begun = tenant_named(options.tenant), datetime.now(UTC)
+        self._tell_horizon(tenant)
         rows, refused = wanted(options, tenant), refused_ones(options, tenant)
         newest = records_of(list(rows.newest_first()[: options.lines]))
         newest += refused_calls(list(refused.newest_first()[: options.lines]))
@@ -154,6 +158,10 @@ class Command(VerbCommand):
                 seen |= {row.call_id: row.evaluated_at for row in blocked}
                 latest = max([latest, *seen.values()])
                 seen = {call_id: at for call_id, at in seen.items() if at >= latest - 2 * LATE}
+
+    def _tell_horizon(self, tenant: Tenant) -> None:
+        if (horizon := shown_from(tenant.pk)) is not None:
+            self.note(f"Calls before {horizon.isoformat()} are not shown (`tenant update --evidence-months`).")
 
     def _tell(self, records: list[dict[str, Any]], options: Options) -> None:
         for record in records:
