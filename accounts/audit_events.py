@@ -76,6 +76,7 @@ class Action(StrEnum):
     RESERVATION_CHARGED = "reservation.charged"
     BACKUP_WRITTEN = "backup.written"
     EVIDENCE_EXPIRED = "evidence.expired"
+    EVIDENCE_EXPORTED = "evidence.exported"
 
 
 class AuditEvent(AppendOnlyModel):

@@ -1,4 +1,4 @@
-"""Commands that must not run twice at once."""
+"""Sessions of the database of their own, and commands that must not run twice at once."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +21,14 @@ def own_session() -> Iterator[psycopg.Connection[Any]]:
     with closing(django_connection.copy()) as copied:
         copied.ensure_connection()
         yield copied.connection
+
+
+@contextmanager
+def snapshot(session: psycopg.Connection[Any]) -> Iterator[None]:
+    """One moment of the database, which is only read."""
+    with session.transaction():
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from django.urls import path
 from enforcement.api import DecisionsView, DecisionView
 from enforcement.check_api import BatchView, CheckView, ReplayView, SimulateView, StatusView
 from enforcement.coverage_api import CoverageView
-from enforcement.evidence_api import CheckpointView
+from enforcement.evidence_api import CheckpointView, ProofView
 from enforcement.ingest_api import IngestBatchView, IngestView
 from enforcement.integration_api import HealthView, UsedLimitsView
 from enforcement.key_api import KeyTestView
@@ -24,6 +24,7 @@ urlpatterns = [
     path("cus/usage-summary", UsageSummaryView.as_view(), name="usage-summary"),
     path("cus/daily-aggregates", DailyAggregatesView.as_view(), name="daily-aggregates"),
     path("cus/evidence/checkpoint", CheckpointView.as_view(), name="evidence-checkpoint"),
+    path("cus/evidence/proof", ProofView.as_view(), name="evidence-proof"),
     path("cus/usage-export", UsageExportView.as_view(), name="usage-export"),
     path("cus/telemetry/llm-usage", IngestView.as_view(), name="telemetry-llm-usage"),
     path("cus/telemetry/llm-usage/batch", IngestBatchView.as_view(), name="telemetry-llm-usage-batch"),

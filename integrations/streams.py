@@ -12,25 +12,32 @@ from rest_framework.request import Request
 PIECE_BYTES = 64 * 1024
 
 
-class Streamed(StreamingHttpResponse):
-    """Lines as they are made, one piece in memory at a time; compressed for clients that take that.
+class StreamedFile(StreamingHttpResponse):
+    """A file as its pieces are made, one in memory at a time.
 
     Given what is made step by step, Django's handler would make all of it before it sends a byte.
     """
 
-    def __init__(self, request: Request, lines: Iterable[str], *, content_type: str, name: str) -> None:
-        pieces = _pieces(lines)
-        is_compressed = "gzip" in _encodings(request.headers.get("accept-encoding", ""))
-        super().__init__(_compressed(pieces) if is_compressed else pieces, content_type=content_type)
+    def __init__(self, pieces: Iterator[bytes], *, content_type: str, name: str) -> None:
+        super().__init__(pieces, content_type=content_type)
         self["Content-Disposition"] = f'attachment; filename="{name}"'
-        patch_vary_headers(self, ["Accept-Encoding"])
-        if is_compressed:
-            self["Content-Encoding"] = "gzip"
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = iter(self)
         while piece := await sync_to_async(_next)(pieces):
             yield piece
+
+
+class Streamed(StreamedFile):
+    """Lines as they are made; compressed for clients that take that."""
+
+    def __init__(self, request: Request, lines: Iterable[str], *, content_type: str, name: str) -> None:
+        pieces = _pieces(lines)
+        is_compressed = "gzip" in _encodings(request.headers.get("accept-encoding", ""))
+        super().__init__(_compressed(pieces) if is_compressed else pieces, content_type=content_type, name=name)
+        patch_vary_headers(self, ["Accept-Encoding"])
+        if is_compressed:
+            self["Content-Encoding"] = "gzip"
 
 
 def _encodings(accepted: str) -> set[str]:

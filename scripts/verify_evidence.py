@@ -160,8 +160,7 @@ class Bundle:
     def lines(self, name: str) -> Iterator[str]:
         """The lines of one file of the bundle, without their ends."""
         with self.archive.open(name) as file:
-            for line in file:
-                yield line.decode("utf-8").rstrip("\n")
+            yield from (line.decode("utf-8").rstrip("\n") for line in file)
 
     def records(self, name: str) -> Iterator[Json]:
         read = self.row if name.startswith("rows/") else json.loads
@@ -273,6 +272,8 @@ class Bundle:
             self.sealed.add(name)
             if digest == NOT_THERE:
                 self.finds("row_missing_when_sealed", what)
+            elif kind == "audit" and row_id in self.manifest.get("withheld_audit_rows", ()):
+                self.told["audit rows that are withheld from you"] += 1
             elif name not in self.digests:
                 self.finds("row_deleted", what)
             elif self.digests[name] != digest:
@@ -414,14 +415,13 @@ def verify(path: str, keys: list[str], checkpoint: str | None) -> Bundle:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Verify a proof bundle of Customhouse.")
     parser.add_argument("bundle")
-    parser.add_argument("--key", action="append", default=[], metavar="HEX", help="a public key that you trust")
+    parser.add_argument("--key", action="append", default=[], type=str.lower, metavar="HEX", help="a key you trust")
     parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint that you kept")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    keys = [key.lower() for key in options.key]
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        bundle = verify(options.bundle, keys, options.checkpoint)
+        bundle = verify(options.bundle, options.key, options.checkpoint)
     except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, zipfile.BadZipFile) as error:
         sys.stderr.write(f"error: {options.bundle} or its checkpoint cannot be read: {error!r}\n")
         return 2

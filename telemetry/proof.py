@@ -18,9 +18,10 @@ from uuid import UUID
 
 import psycopg
 
+from accounts.actors import ActorKind
 from accounts.models import Tenant
 from integrations.limits import Limit
-from telemetry.evidence import KINDS, USAGE, Kind
+from telemetry.evidence import AUDIT, KINDS, USAGE, Kind
 from telemetry.models import Price, PriceVersion
 from telemetry.price_book import BookEntry
 from telemetry.row_sets import RowSet
@@ -60,6 +61,11 @@ SUMS_OF_ADJUSTMENTS = {
     "adjusted_cost_nanos": "coalesce(sum(cost_nanos), 0)",
 }
 CHAIN_AFTERWARDS = 10_000
+LINES_AT_ONCE = 100
+TOLD_ACTORS = (ActorKind.PERSON, ActorKind.KEY)
+"""Of whom the tenant is told who they are."""
+Sealed = dict[int, dict[int, RowSet]]
+"""Which rows are sealed under which form, by kind."""
 
 
 @dataclass(slots=True)
@@ -73,20 +79,31 @@ class Proof:
     archive: zipfile.ZipFile
     through: int = 0
     """The number of a seal that the chain has to reach, as somebody has a checkpoint of it."""
+    is_for_tenant: bool = False
+    """Leave out the rows that say which operator changed something, and from where: the customer is not told that."""
+    manifest: dict[str, Any] = field(init=False, default_factory=dict)
     _files: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    _withheld: list[int] = field(init=False, default_factory=list)
     _unsealed: dict[str, list[int]] = field(init=False, default_factory=lambda: defaultdict(list))
     _prices: set[str] = field(init=False, default_factory=set)
 
     def write(self) -> dict[str, Any]:
         """The whole bundle; its manifest."""
+        for _ in self.parts():
+            pass
+        return self.manifest
+
+    def parts(self) -> Iterator[None]:
+        """The same a part at a time, for whoever takes what is written so far in between; then there is a manifest."""
         asked = {"tenant": self.tenant.pk, "since": self.since, "until": self.until}
         numbers = self.connection.execute(COVERING, asked).fetchone()
         first, last = numbers if numbers is not None and numbers[0] is not None else (1, 0)
-        sealed = self._write_seals(first, last)
-        self._write_rows(sealed)
-        self._put("prices.jsonl", map(_line, self._used_prices()))
-        self._put("limits.jsonl", map(_line, self._limits()))
-        manifest = {
+        sealed: Sealed = defaultdict(lambda: {number: RowSet() for number in KINDS})
+        yield from self._put("seals.jsonl", self._seals_of(first, last, sealed))
+        yield from self._write_rows(sealed)
+        yield from self._put("prices.jsonl", map(_line, self._used_prices()))
+        yield from self._put("limits.jsonl", map(_line, self._limits()))
+        self.manifest = {
             "customhouse": "proof bundle",
             "version": 1,
             "made_at": written(datetime.now(UTC)),
@@ -98,40 +115,34 @@ class Proof:
             "days": self._days(),
             "unsealed": self._unsealed,
             "unsealed_rows": sum(map(len, self._unsealed.values())),
+            "withheld_audit_rows": self._withheld,
             "files": self._files,
         }
-        self.archive.writestr("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-        return manifest
+        self.archive.writestr("manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False))
 
-    def _write_seals(self, first: int, last: int) -> dict[int, dict[int, RowSet]]:
-        """The chain from before the period to behind it; which rows are sealed under which form."""
-        sealed: dict[int, dict[int, RowSet]] = defaultdict(lambda: {number: RowSet() for number in KINDS})
-
-        def lines() -> Iterator[str]:
-            # What comes later shows that the chain leads to what others have checkpoints of.
-            end = max(self.through, last + CHAIN_AFTERWARDS) if first <= last else last
-            for header, packed in seals_of(self.connection, self.tenant.pk, first, end):
-                is_needed = header.first_at < self.until and header.last_at >= self.since
-                for leaf in unpack(packed) if is_needed else ():
-                    if self._is_ours(leaf):
-                        sealed[header.form][leaf.kind].add(leaf.row_id)
-                leaves = base64.b64encode(packed).decode() if is_needed else None
-                yield _line({**header.to_json(), "leaves": leaves})
-
-        self._put("seals.jsonl", lines())
-        return sealed
+    def _seals_of(self, first: int, last: int, sealed: Sealed) -> Iterator[str]:
+        """The chain from before the period to behind it; notes in `sealed` which rows of the period it speaks of."""
+        # What comes later shows that the chain leads to what others have checkpoints of.
+        end = max(self.through, last + CHAIN_AFTERWARDS) if first <= last else last
+        for header, packed in seals_of(self.connection, self.tenant.pk, first, end):
+            is_needed = header.first_at < self.until and header.last_at >= self.since
+            for leaf in unpack(packed) if is_needed else ():
+                if self._is_ours(leaf):
+                    sealed[header.form][leaf.kind].add(leaf.row_id)
+            leaves = base64.b64encode(packed).decode() if is_needed else None
+            yield _line({**header.to_json(), "leaves": leaves})
 
     def _is_ours(self, leaf: Leaf) -> bool:
         return leaf.kind in KINDS and self.since <= leaf.at < self.until
 
-    def _write_rows(self, sealed: dict[int, dict[int, RowSet]]) -> None:
+    def _write_rows(self, sealed: Sealed) -> Iterator[None]:
         queued: dict[int, RowSet] = {number: RowSet() for number in KINDS}
         for number, row_id, _, _ in queue_of(self.connection, self.tenant.pk):
             if number in queued:
                 queued[number].add(row_id)
         for number, kind in KINDS.items():
             by_form = {form: sets[number] for form, sets in sealed.items()}
-            self._put(f"rows/{kind.name}.jsonl", self._texts(kind, by_form, queued[number]))
+            yield from self._put(f"rows/{kind.name}.jsonl", self._texts(kind, by_form, queued[number]))
 
     def _texts(self, kind: Kind, sealed: dict[int, RowSet], queued: RowSet) -> Iterator[str]:
         """Each row in the form in which it was sealed; in the newest where it was not."""
@@ -144,9 +155,11 @@ class Proof:
                     continue
                 elif row_id in queued:
                     self._unsealed[kind.name].append(row_id)
-                if kind is USAGE:
-                    lines = row_of(kind, form, text)["cost_lines"]
-                    self._prices.update(line["price"] for line in lines if line.get("price"))
+                row = row_of(kind, form, text) if kind in (AUDIT, USAGE) else {}
+                if kind is AUDIT and self.is_for_tenant and row["actor_kind"] not in TOLD_ACTORS:
+                    self._withheld.append(row_id)
+                    continue
+                self._prices.update(line["price"] for line in row.get("cost_lines", ()) if line.get("price"))
                 yield text
 
     def _rows(self, kind: Kind, form: int) -> Iterator[tuple[int, str]]:
@@ -215,8 +228,8 @@ class Proof:
                 "superseded_at": written(limit.superseded_at) if limit.superseded_at else None,
             }
 
-    def _put(self, name: str, lines: Iterable[str]) -> None:
-        """One file of the bundle."""
+    def _put(self, name: str, lines: Iterable[str]) -> Iterator[None]:
+        """One file of the bundle, some lines at a time."""
         digest, count = hashlib.sha256(), 0
         entry = zipfile.ZipInfo(name)
         entry.compress_type = zipfile.ZIP_DEFLATED
@@ -226,6 +239,8 @@ class Proof:
                 digest.update(data)
                 file.write(data)
                 count += 1
+                if count % LINES_AT_ONCE == 0:
+                    yield
         self._files[name] = {"sha256": digest.hexdigest(), "lines": count}
 
 

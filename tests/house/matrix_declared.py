@@ -296,6 +296,11 @@ DECLARED: dict[str, dict[str, str]] = {
     "usage-summary": REPORT,
     "daily-aggregates": REPORT,
     "evidence-checkpoint": REPORT,
+    "evidence-proof": {
+        "GET HEAD": "inference 403; manage foreign 400; * 401",
+        "OPTIONS": "inference 403; manage foreign 200; * 401",
+        "POST PUT PATCH DELETE": "inference 403; manage foreign 405; * 401",
+    },
     "usage-export": REPORT,
     "integration-coverage": {
         "GET HEAD PUT": "inference 403; manage 200; foreign 404; * 401",

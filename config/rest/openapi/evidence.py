@@ -22,7 +22,7 @@ from config.rest.openapi.fields import (
 from config.rest.openapi.operations import READ, RESTRICTED, Operation, Operations, shown_page_of
 from enforcement.api import DecisionQuery, DecisionsView, DecisionView
 from enforcement.codes import Code, Result
-from enforcement.evidence_api import CheckpointView
+from enforcement.evidence_api import CheckpointView, InTheMaking, ProofQuery, ProofView
 from enforcement.usage_api import (
     ANY_TAG,
     DailyAggregatesView,
@@ -304,5 +304,10 @@ OPERATIONS: Operations = {
     (CheckpointView, "get"): Operation(
         id="getCheckpoint", summary="Show the newest seal of the evidence, to be kept elsewhere", tag=USAGE,
         scopes=(READ,), answers=CheckpointRecord, refusals=RESTRICTED,
+    ),
+    (ProofView, "get"): Operation(
+        id="exportProof", summary="Read a proof bundle of at most 31 days, to be verified elsewhere", tag=USAGE,
+        scopes=(READ,), query=ProofQuery, refusals=RESTRICTED, files={"application/zip": "PK…"},
+        conflicts={InTheMaking.default_code: InTheMaking.default_detail},
     ),
 }  # fmt: skip

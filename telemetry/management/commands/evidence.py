@@ -4,9 +4,9 @@ import zipfile
 from pathlib import Path
 
 from accounts.commands import CommandFailed, Options, VerbCommand, argument, earlier, tenant_named, verb
-from accounts.locks import own_session
+from accounts.locks import own_session, snapshot
 from accounts.printing import Record
-from telemetry.management.commands.verify_evidence import checkpoints_of, snapshot
+from telemetry.management.commands.verify_evidence import checkpoints_of
 from telemetry.proof import Proof
 
 

@@ -4,17 +4,14 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import psycopg
 from django.core.management.base import CommandParser
 
 from accounts.commands import CommandFailed, Exit, HouseCommand, Options, tenant_named
-from accounts.locks import own_session
+from accounts.locks import own_session, snapshot
 from accounts.models import Tenant
 from accounts.printing import Record
 from accounts.progress import progress
@@ -102,14 +99,6 @@ def missing(tenant_id: UUID, checkpoints: Mapping[UUID, object], options: Option
     """Whoever holds one tenant to a checkpoint that does not know it has held it to nothing."""
     if options.checkpoint and options.tenant and tenant_id not in checkpoints:
         yield Finding(tenant_id, "checkpoint_missing", detail="the checkpoint says nothing of this tenant")
-
-
-@contextmanager
-def snapshot(session: psycopg.Connection[Any]) -> Iterator[None]:
-    """One moment of the database, which is only read."""
-    with session.transaction():
-        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
 
 
 def sealed_of(tenant_id: UUID) -> int:
