@@ -23,14 +23,15 @@ RETRIED = (psycopg.OperationalError, psycopg.InterfaceError)
 
 ADJUST = """
 INSERT INTO usage_adjustments (tenant_id, call_id, reason, tokens_in, tokens_out, cost_nanos, detail, created_at)
-SELECT usage.tenant_id, usage.call_id, 'late_truth',
+SELECT usage.tenant_id, usage.call_id, CASE usage.source WHEN 'ingest' THEN 'carried_after_told' ELSE 'late_truth' END,
     -- What is still unknown leaves the charge as it was.
-    coalesce(%(tokens_in)s::bigint - coalesce(usage.tokens_in, 0), 0),
-    coalesce(%(tokens_out)s::bigint - coalesce(usage.tokens_out, 0), 0),
-    coalesce(%(cost_nanos)s::bigint - coalesce(usage.cost_nanos, 0), 0),
+    coalesce(greatest(%(tokens_in)s::bigint - coalesce(usage.tokens_in, 0), told.least), 0),
+    coalesce(greatest(%(tokens_out)s::bigint - coalesce(usage.tokens_out, 0), told.least), 0),
+    coalesce(greatest(%(cost_nanos)s::bigint - coalesce(usage.cost_nanos, 0), told.least), 0),
     %(detail)s::jsonb, clock_timestamp()
-FROM cus_llm_usage AS usage
-WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.source = 'sweeper'
+FROM cus_llm_usage AS usage,
+    LATERAL (SELECT CASE WHEN usage.source = 'ingest' AND %(quality)s = 'missing' THEN 0 END AS least) AS told
+WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.source IN ('sweeper', 'ingest')
 ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in, tokens_out
 """
@@ -72,7 +73,7 @@ def beside_steps(rows: Sequence[UsageEntry]) -> list[Step]:
 
 
 def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement]) -> list[Settlement]:
-    """Settle a batch in one transaction; what the sweeper had charged before becomes an adjustment.
+    """Settle a batch in one transaction; what the sweeper had charged or a program told before is adjusted.
 
     The connection is in autocommit. Returns the settlements whose usage row is the one just written. A row that
     cannot be written never fails its neighbours: the batch is repeated row by row, the poisoned row without its
@@ -121,13 +122,18 @@ def _settle_poisoned(connection: psycopg.Connection[Any], settlement: Settlement
         except Exception:
             logger.exception("A usage row was refused again", extra={"call_id": settlement.usage.call_id})
         else:
+            if not settled:
+                locks.patiently(connection, partial(adjust, connection, poorer))
             return [poorer] if settled else []
     # Its reservation expires, and the sweeper charges it.
     return []
 
 
 def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
-    """Write what the truth adds to a row that the sweeper charged at its bound. Repeating it changes nothing."""
+    """Write what the truth adds to a row that the sweeper charged at its bound, or that a program told of before.
+
+    Of a call that is charged at its bound, nothing is taken from what was told. Repeating it changes nothing.
+    """
     usage = settlement.usage
     with connection.transaction():
         # Those also that were made after it had been charged.
@@ -140,6 +146,7 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
                 "tokens_in": usage.tokens_in,
                 "tokens_out": usage.tokens_out,
                 "cost_nanos": usage.cost_nanos,
+                "quality": usage.quality,
                 "detail": msgspec.json.encode(
                     {"quality": usage.quality, "cost_lines": usage.cost_lines, "token_classes": usage.token_classes}
                 ).decode(),
