@@ -19,7 +19,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from enforcement import told_lane
 from enforcement.bypass import note_bypass
-from enforcement.ingestion import Outcome
+from enforcement.ingestion import NOT_TRIED, Outcome
 from enforcement.portraits import CALL, ToldTwice
 from enforcement.reservation_api import MOST_RELOADS, Busy
 from enforcement.told_calls import Offer, Refusal, Teller
@@ -61,6 +61,8 @@ class IngestView(APIView):
         offer, outcome = made
         if outcome.result == "conflict":
             raise Refused(status.HTTP_409_CONFLICT, "call_id_conflict", CONFLICT)
+        if outcome is NOT_TRIED:
+            raise Refused(status.HTTP_503_SERVICE_UNAVAILABLE, str(outcome.code), str(outcome.detail))
         if outcome.result == "refused":
             raise _raised(offer.refusal or Refusal(outcome.code or "invalid", outcome.detail or ""))
         is_new = outcome.result == "recorded"

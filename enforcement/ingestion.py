@@ -4,6 +4,7 @@ Each call is written once, for ever: `cus_call_ids` has the digest of what was t
 itself is not touched.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,10 @@ from enforcement.wire import Statement, Step
 from integrations.snapshot import LimitSnapshot
 from telemetry import entries
 
+logger = logging.getLogger(__name__)
+
+MOST_FAILURES = 40
+"""Transactions that may fail while those of one tenant's records are looked for that cannot be written."""
 QUARTER_SECONDS = 15 * 60
 """Every period of every time zone begins with one."""
 
@@ -81,6 +86,19 @@ class Outdated:
     """The tenant's configuration has changed: load it again and offer again. Nothing was written of this record."""
 
 
+UNWRITABLE = Outcome("refused", code="unwritable", detail="The evidence takes this record in no form.")
+NOT_TRIED = Outcome(
+    "refused", code="try_again", detail="Too many beside it could not be written. Tell it again, without those."
+)
+
+
+@dataclass(slots=True)
+class Failures:
+    """How many transactions of one tenant's records have failed."""
+
+    count: int = 0
+
+
 class Ingestion:
     """Writes on one connection in autocommit."""
 
@@ -91,19 +109,42 @@ class Ingestion:
     def write(self, offers: Sequence[Offer]) -> list[Outcome | Outdated]:
         """Write what is not known yet, in one transaction, and say of each what became of it, in order.
 
-        One that the database takes in no form never fails its neighbours. Raises `psycopg.OperationalError` and
+        One that the database takes in no form never fails its neighbours, and those of one tenant keep the others
+        waiting for `MOST_FAILURES` transactions at most. Raises `psycopg.OperationalError` and
         `psycopg.InterfaceError`, after which everything may be given again.
         """
-        places = self._places_of(offers)
         try:
-            return locks.patiently(self.connection, partial(self._write, offers, places))
+            return self._write_together(offers)
         except RETRIED:
             raise
         except Exception:  # noqa: BLE001 - whatever is wrong with a record, the others are right
+            places: dict[UUID, list[int]] = {}
+            for place, offer in enumerate(offers):
+                places.setdefault(offer.tenant.id, []).append(place)
+            outcomes: dict[int, Outcome | Outdated] = {}
+            for own in places.values():
+                outcomes |= zip(own, self._write_apart([offers[place] for place in own], Failures()), strict=True)
+            return [outcomes[place] for place in range(len(offers))]
+
+    def _write_apart(self, offers: Sequence[Offer], failures: "Failures") -> list[Outcome | Outdated]:
+        """Write one tenant's records, apart from those that cannot be written."""
+        try:
+            return self._write_together(offers)
+        except RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
             if len(offers) == 1:
-                return [Outcome("refused", code="unwritable", detail="The evidence takes this record in no form.")]
+                logger.warning("A told call was refused: %s", type(error).__name__)
+                return [UNWRITABLE]
+            failures.count += 1
+            if failures.count > MOST_FAILURES:
+                return [NOT_TRIED for _ in offers]
             half = len(offers) // 2
-            return [*self.write(offers[:half]), *self.write(offers[half:])]
+            return [*self._write_apart(offers[:half], failures), *self._write_apart(offers[half:], failures)]
+
+    def _write_together(self, offers: Sequence[Offer]) -> list[Outcome | Outdated]:
+        places = self._places_of(offers)
+        return locks.patiently(self.connection, partial(self._write, offers, places))
 
     def _places_of(self, offers: Sequence[Offer]) -> dict[tuple[int, int], int]:
         """The window of each limit in each quarter of an hour in which it counts a call, made where it is missing."""

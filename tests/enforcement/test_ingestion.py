@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import Barrier, get_ident
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from accounts.ids import uuid7
 from accounts.models import Tenant
@@ -25,7 +27,7 @@ from integrations.snapshot_store import load_tenant, snapshot_of_key
 from telemetry.models import CallId, UsageDay, UsageRecord
 from telemetry.price_book import PriceBook
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit
-from tests.people import acme, sandbox_of
+from tests.people import acme, globex, sandbox_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -185,6 +187,35 @@ def test_who_dies_on_the_way_leaves_all_or_nothing(
     again = Ingestion(lines[1]).write(offers)
     assert {one.result for one in again if isinstance(one, Outcome)} == {"duplicate" if kept else "recorded"}
     assert (UsageRecord.objects.count(), Window.objects.get().spent) == (3, 3)
+
+
+def test_what_cannot_be_written_keeps_others_waiting_for_few_transactions_and_loses_nothing(
+    tenant: Tenant, lines: list[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, seen = globex(), Counter[str]()
+    sandbox_of(other)
+    monkeypatch.setattr("enforcement.ingestion.MOST_FAILURES", 8)
+    monkeypatch.setattr(faults, "point", lambda name: seen.update([name]))
+    poison = [poisoned(offer) for offer in offered(teller(tenant), [told(number) for number in range(63)])]
+    late, theirs = offered(teller(tenant), [told(1)]), offered(teller(other), [told(1)])
+    ingestion = Ingestion(lines[0])
+    *own, neighbour = ingestion.write([*poison, *late, *theirs])
+    codes = [one.code for one in own if isinstance(one, Outcome)]
+    assert isinstance(neighbour, Outcome)
+    assert neighbour.result == "recorded"
+    assert set(codes) == {"unwritable", "try_again"}
+    assert codes[-1] == "try_again"
+    assert seen["mid_ingest"] < 30
+    # Told again without those that were found, it is written in the end.
+    waiting = [offer for offer, code in zip([*poison, *late], codes, strict=True) if code == "try_again"]
+    while waiting:
+        outcomes = [one.code for one in ingestion.write(waiting) if isinstance(one, Outcome)]
+        waiting = [offer for offer, code in zip(waiting, outcomes, strict=True) if code == "try_again"]
+    assert set(UsageRecord.objects.values_list("call_id", flat=True)) == {one.entry.call_id for one in (*late, *theirs)}
+
+
+def poisoned(offer: Offer) -> Offer:
+    return replace(offer, entry=structs.replace(offer.entry, latency_ms=2**40))
 
 
 def test_under_a_configuration_of_the_past_nothing_is_written(

@@ -144,6 +144,7 @@ CALL = {
 }  # fmt: skip
 CONFLICTS = {"call_id_conflict": "Something else was told of this call before."}
 REFUSALS = {"integration_not_allowed": "This key may not tell of calls of this integration."}
+CROWDED = {"try_again": "Too many that were told beside it could not be written."}
 
 OPERATIONS: Operations = {
     (IngestView, "post"): Operation(
@@ -152,7 +153,7 @@ OPERATIONS: Operations = {
         refusals=REFUSALS, missing={
             "integration_not_found": "There is no such integration.",
             "tenant_not_found": "The key belongs to another tenant.",
-        }, too_large={"record_too_large": "A record has at most 32,768 characters of JSON."},
+        }, too_large={"record_too_large": "A record has at most 32,768 characters of JSON."}, outages=CROWDED,
     ),
     (IngestBatchView, "post"): Operation(
         id="tellCalls", summary="Tell of up to 1,000 calls, each judged by itself", tag=TAG, scopes=(INGEST,),
