@@ -17,7 +17,7 @@ import psycopg
 from enforcement import faults, locks, wire
 from enforcement.admission import CLOCK_AND_VERSIONS, LOCK_AND_READ_WINDOWS, MOVE, MOVE_SLOTS, Window
 from enforcement.entries import Settlement
-from enforcement.openings import counts_admissions, slides
+from enforcement.openings import MOST_SPENT, counts_admissions, slides
 from enforcement.settlement import INSERT_USAGE, RETRIED, beside_steps
 from enforcement.slots import SLOTS
 from enforcement.told_calls import SOURCE, Offer
@@ -54,10 +54,10 @@ LEFT JOIN cus_llm_usage AS usage ON usage.tenant_id = known.tenant_id AND usage.
 )
 ADD_SECONDS = Statement(
     "add_seconds",
-    "INSERT INTO cus_window_seconds AS known (window_id, second, amount) "
+    "INSERT INTO cus_window_seconds AS known (window_id, second, amount) "  # noqa: S608 - a number of our own
     "SELECT window_id, second, amount FROM json_to_recordset(%s::json) "
     "AS told(window_id bigint, second bigint, amount bigint) ORDER BY window_id, second "
-    "ON CONFLICT (window_id, second) DO UPDATE SET amount = known.amount + excluded.amount",
+    f"ON CONFLICT (window_id, second) DO UPDATE SET amount = least(known.amount, {MOST_SPENT}) + excluded.amount",
 )
 
 Key = tuple[UUID, UUID]
@@ -264,7 +264,8 @@ class Moves:
         """What moves these windows, which are locked."""
         steps: list[Step] = []
         for window in locked:
-            window.spent += self._spent[window.id]
+            # A sum that is told must not keep calls from being settled.
+            window.spent = max(window.spent, min(window.spent + self._spent[window.id], MOST_SPENT))
             for second, amount in self._requests.get(window.id, {}).items():
                 window.advanced(now).put(second, amount)
                 window.has_slots = True

@@ -43,6 +43,9 @@ TARGETS = {
     "key_model": " AND {row}.key_id = %(target_id)s AND {row}.model {matches}",
 }
 
+MOST_SPENT = 2**62
+"""What calls that are told can bring a window to. Beyond it is room for all calls that will ever be carried."""
+
 # A call belongs to the window that admitted it.
 EVIDENCE = """
 FROM cus_llm_usage AS usage
@@ -58,6 +61,7 @@ COST = "coalesce(usage.cost_nanos, 0) + coalesce(adjustment.cost_nanos, 0)"
 TOKENS_IN = "coalesce(usage.tokens_in, 0) + coalesce(adjustment.tokens_in, 0)"
 TOKENS_OUT = "coalesce(usage.tokens_out, 0) + coalesce(adjustment.tokens_out, 0)"
 AMOUNTS = {"cost": COST, "tokens": f"{TOKENS_IN} + {TOKENS_OUT}", "tokens_in": TOKENS_IN, "tokens_out": TOKENS_OUT}
+SUM = f"least(coalesce(sum({{amount}}), 0), {MOST_SPENT})::bigint"
 SECONDS = " AND usage.settled_at > statement_timestamp() - interval '61 seconds' GROUP BY 1"
 SECOND_OF = "floor(extract(epoch FROM {at}))::bigint"
 # A call that was told to us counts in the second in which it was made, which may be long gone, and in none to come.
@@ -116,7 +120,7 @@ def spent_before(
     if counts_admissions(limit):
         rows = query(f"SELECT {requests(limit)}", values_of(limit, tenant_id, starts_at, ends_at))
     else:
-        amount = f"SELECT coalesce(sum({AMOUNTS[limit.metric]}), 0)::bigint "
+        amount = f"SELECT {SUM.format(amount=AMOUNTS[limit.metric])} "
         rows = query(amount + EVIDENCE + target_of(limit, "usage"), values_of(limit, tenant_id, starts_at, ends_at))
     return int(rows[0][0])
 
@@ -131,7 +135,7 @@ def seconds_before(query: Query, limit: LimitSnapshot, tenant_id: UUID) -> dict[
         told = f"SELECT {SECOND_OF.format(at=ENDED_AT)}, count(*) " + TOLD + target_of(limit, "usage") + SECONDS
         rows = [*rows, *query(told, values)]
     else:
-        select = f"SELECT {SECOND_OF.format(at=ENDED_AT)}, sum({AMOUNTS[limit.metric]})::bigint "
+        select = f"SELECT {SECOND_OF.format(at=ENDED_AT)}, {SUM.format(amount=AMOUNTS[limit.metric])} "
         rows = query(select + EVIDENCE + target_of(limit, "usage") + SECONDS, values)
     amounts: Counter[int] = Counter()
     for second, amount in rows:

@@ -147,7 +147,7 @@ def _evidence(limit: LimitSnapshot) -> str:
     if openings.counts_admissions(limit):
         return f"SELECT {openings.requests(limit)}"
     amount = openings.AMOUNTS[limit.metric]
-    return f"SELECT coalesce(sum({amount}), 0)::bigint {openings.EVIDENCE}{openings.target_of(limit, 'usage')}"
+    return f"SELECT {openings.SUM.format(amount=amount)} {openings.EVIDENCE}{openings.target_of(limit, 'usage')}"
 
 
 def repair(connection: psycopg.Connection[Any], findings: Sequence[Finding]) -> None:

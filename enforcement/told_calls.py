@@ -25,8 +25,9 @@ SOURCE = "ingest"
 AHEAD = timedelta(minutes=5)
 """How far the clocks of programs may be ahead of ours."""
 MOST_TOKENS = 10**9
-MOST_NANOS = 10**15
-"""Of one call. A thousand such calls still fit into what a window counts."""
+MOST_NANOS = 10**13
+"""Of one call, whether its cost is stated or priced: 10,000 USD."""
+MOST_CENTS = MOST_NANOS // NANOS_PER_CENT
 LARGEST_RECORD = 32 * 1024
 """Of its canonical JSON, in characters."""
 
@@ -131,23 +132,27 @@ class Teller:
         integration = self._integration_of(told)
         at = told.occurred_at or told.created_at or self.now
         entry = self._entry(told, integration, at)
-        if at < self.oldest or at > self.now + AHEAD:
-            refusal = Refusal(
-                "outside_clock_window",
-                f"A call is told from {self.oldest.isoformat(timespec='seconds')} on, and at most "
-                f"{AHEAD.seconds // 60} minutes before it is made.",
-                field="occurred_at",
-            )
-        else:
-            refusal = None
         return Offer(
             told_id=told.call_id,
             entry=entry,
             digest=_digest({**record, "integration_id": str(integration.id)}),
             tenant=self.tenant,
             limits=self.tenant.limits_for(integration.id, self.key.id, entry.model),
-            refusal=refusal,
+            refusal=self._refusal_of(entry, at),
         )
+
+    def _refusal_of(self, entry: UsageEntry, at: datetime) -> Refusal | None:
+        """What keeps a call from being told now, though it may have been told before."""
+        if at < self.oldest or at > self.now + AHEAD:
+            return Refusal(
+                "outside_clock_window",
+                f"A call is told from {self.oldest.isoformat(timespec='seconds')} on, and at most "
+                f"{AHEAD.seconds // 60} minutes before it is made.",
+                field="occurred_at",
+            )
+        if (entry.cost_nanos or 0) > MOST_NANOS:
+            return Refusal("cost_too_large", f"A call costs {MOST_NANOS:,} nano-USD at most.", field="tokens_in")
+        return None
 
     def _integration_of(self, told: ToldCall) -> IntegrationSnapshot:
         if told.tenant_id not in (None, self.tenant.id):
@@ -267,7 +272,7 @@ def _nanos_of(told: ToldCall) -> int | None:
     if cents is None:
         return told.cost_nanos
     if not cents.is_finite() or not 0 <= cents * NANOS_PER_CENT <= MOST_NANOS:
-        raise Refusal("invalid", f"Cents are from 0 to {MOST_NANOS // NANOS_PER_CENT}.", field="cost_cents")
+        raise Refusal("invalid", f"Cents are from 0 to {MOST_CENTS:,}.", field="cost_cents")
     return round(cents * NANOS_PER_CENT)
 
 

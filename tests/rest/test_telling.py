@@ -18,6 +18,7 @@ from enforcement import reconciliation
 from enforcement.balances import balances_of
 from enforcement.lanes import connect
 from enforcement.models import Window, WindowSecond
+from enforcement.openings import MOST_SPENT
 from enforcement.slots import current
 from enforcement.store import database_url
 from integrations.key_services import freeze_key
@@ -28,6 +29,7 @@ from integrations.services import disable_integration
 from integrations.snapshot_store import load_tenant
 from telemetry.entries import UsageEntry, clean
 from telemetry.models import CallId, UsageDay, UsageRecord
+from tests.console.evidence import carried
 from tests.people import globex, sandbox_of
 from tests.rest.programs import Program, limit, program
 from tests.rest.telling import BATCH, USAGE, ago, call, prices, tell, told_batch
@@ -132,6 +134,44 @@ def test_a_told_call_passes_a_spent_limit_and_counts_in_it(metric: str, expected
     for _ in range(2):
         assert tell(asker, model="of-nobody", cost_nanos=1_000)[0] == 201
     assert (Window.objects.get().spent, Window.objects.get().held) == (expected, 0)
+
+
+def test_no_call_is_told_that_costs_more_than_a_call_can() -> None:
+    prices()
+    asker = teller()
+    for fields in ({"cost_nanos": 10**13 + 1}, {"cost_cents": 10**6 + 1}):
+        assert tell(asker, model="of-nobody", **fields)[0] == 400
+    # A thousand million tokens are believed where nobody knows their price.
+    tokens = {"tokens_in": 10**9, "tokens_out": 10**9}
+    status, problem = tell(asker, model="sandbox-large", **tokens)
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["errors"][0]["code"] == "cost_too_large"
+    assert tell(asker, model="of-nobody", cost_nanos=10**13, **tokens)[0] == 201
+    assert tell(asker, model="of-nobody", cost_cents=10**6)[0] == 201
+
+
+@pytest.mark.parametrize("metric", ["cost", "tokens"])
+def test_what_is_told_fills_no_window_so_that_calls_could_not_be_settled(metric: str) -> None:
+    asker = teller()
+    for period in ("month", "minute"):
+        limit(asker, 1, metric=metric, period=period)
+    told = {"model": "of-nobody", "cost_nanos": 1_000}
+    tell(asker, **told)
+    for number in range(2):
+        Window.objects.update(spent=MOST_SPENT - 1)
+        WindowSecond.objects.update(amount=MOST_SPENT - 1)
+        assert tell(asker, **told)[0] == 201, number
+    assert set(Window.objects.filter(slots=None).values_list("spent", flat=True)) == {MOST_SPENT}
+    assert max(WindowSecond.objects.values_list("amount", flat=True)) < MOST_SPENT + 10_000
+
+
+def test_a_window_opens_whatever_was_told() -> None:
+    asker = teller()
+    for number in range(3):
+        carried(asker.tenant, cost_nanos=2**62 - 1, integration_id=UUID(int=number))
+    limit(asker, 1)
+    assert tell(asker)[0] == 201
+    assert Window.objects.get().spent == MOST_SPENT
 
 
 def _limits_of(asker: Program, integration: Integration, model: str) -> list[Limit]:

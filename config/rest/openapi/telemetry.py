@@ -17,7 +17,7 @@ from config.rest.openapi.fields import (
 from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations
 from enforcement.coverage_api import CoverageView, OverrideSerializer
 from enforcement.ingest_api import MOST_RECORDS, RESULTS, IngestBatchView, IngestView
-from enforcement.told_calls import MOST_NANOS, MOST_TOKENS
+from enforcement.told_calls import MOST_CENTS, MOST_NANOS, MOST_TOKENS
 from integrations.doors import StrictSerializer
 from integrations.models import Scope
 from telemetry.forget_api import ForgetSerializer, ForgetView
@@ -51,7 +51,7 @@ class ToldCallSerializer(StrictSerializer):
     token_classes = serializers.DictField(child=_number(MOST_TOKENS), required=False)
     service_tier = _text(50)
     cost_nanos = _number(MOST_NANOS)
-    cost_cents = serializers.FloatField(min_value=0, required=False)
+    cost_cents = serializers.FloatField(min_value=0, max_value=MOST_CENTS, required=False)
     latency_ms = _number(LARGEST)
     ttft_ms = _number(LARGEST)
     stream = serializers.BooleanField(required=False)
