@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from accounts.clocks import seconds_apart
 from accounts.commands import CommandFailed
 from accounts.models import Tenant
 from accounts.time_zones import disagreeing
@@ -130,13 +131,7 @@ def _migrations() -> Iterator[Seen]:
 
 
 def _clock() -> Iterator[Seen]:
-    before = time.time()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
-        (theirs,) = cursor.fetchone() or (before,)
-    after = time.time()
-    # Somewhere between the two the database read its clock.
-    skew = max(before - theirs, theirs - after, 0.0)
+    skew = seconds_apart()
     if skew > MOST_SKEW_SECONDS:
         yield problem("clock", f"{skew:.1f} s apart from the database", "Let NTP set both machines' clocks.")
     else:

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
+from accounts.clocks import seconds_apart
 from accounts.models import Tenant
 from enforcement import slots
 from enforcement.models import Reservation, Window, Worker
@@ -67,6 +68,9 @@ class StoreCollector:
             "cus_evidence_days_ahead", "For how many days there is a place for new evidence.", days_ahead(now=now)
         )
         yield from _unsealed()
+        yield _single(
+            "cus_clock_apart_seconds", "How far this machine's clock is from the database's.", seconds_apart()
+        )
         yield from _names(integrations)
         for integration in integrations:
             start_at_zero(*_whose(integration))

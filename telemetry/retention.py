@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from django.db import connection, transaction
@@ -18,6 +19,7 @@ from accounts.actors import Actor
 from accounts.append_only import guards_of
 from accounts.audit import record
 from accounts.audit_events import Action, AuditEvent
+from accounts.clocks import database_time
 from accounts.partitions import Month, Partitioned, add_months, months_of, tables_of
 from accounts.portraits import Likeness, Plain
 from telemetry.evidence import KINDS, PARTITIONED, USAGE
@@ -25,6 +27,10 @@ from telemetry.evidence import KINDS, PARTITIONED, USAGE
 logger = logging.getLogger(__name__)
 
 UPKEEP_LOCK = 0x43555354_4D4F4E54
+MOST_APART = timedelta(minutes=2)
+"""So far our clock may be from the database's. Beyond that one of the two is wrong, and nothing is taken away."""
+NOTICED_WITHIN = timedelta(days=7)
+"""For so long a month has to be over before others are too old beside it."""
 LOCK_TIMEOUT = "2s"
 """Nobody who writes evidence waits longer for a month to be added or taken away."""
 KIND_OF = {kind.table: kind for kind in KINDS.values()}
@@ -39,6 +45,10 @@ HAS_GUARD = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND tg
 
 class NotSealed(Exception):
     """Rows of this month are not sealed yet."""
+
+
+class ClocksApart(Exception):
+    """One of two clocks is wrong, so nobody knows which months are too old."""
 
 
 class NotOwner(Exception):
@@ -77,9 +87,16 @@ def days_ahead(*, now: datetime) -> int:
 
 
 def expired_months(*, now: datetime, keep_months: int) -> list[tuple[Partitioned, Month]]:
-    """The months of each table that lie before the last `keep_months` full ones, the oldest first."""
+    """The months of each table that lie before the last `keep_months` full ones, the oldest first.
+
+    The last full one is one that holds evidence. So a clock that is wrong, be it the database's as well, makes no month
+    older than it is, until calls have passed by that clock for a week. Raises `ClocksApart`.
+    """
     assert keep_months >= 1, "calls of the last days may still be told"
-    first_kept = Month.of(now).later(-keep_months)
+    last = _last_full(min(now, _database_time_beside(now)))
+    if last is None:
+        return []
+    first_kept = last.later(1 - keep_months)
     kept = set(_written_down().filter(after__is_kept=True).values_list("object_id", flat=True))
     with connection.cursor() as cursor:
         return [
@@ -131,6 +148,27 @@ def horizon() -> datetime | None:
     """Before when usage is not in the evidence any more; `None` if it never was taken away."""
     gone = _written_down().filter(after__table=USAGE.table).values_list("after__until", flat=True)
     return max((datetime.fromisoformat(until) for until in gone), default=None)
+
+
+def _database_time_beside(now: datetime) -> datetime:
+    theirs = database_time()
+    apart = now - theirs
+    if abs(apart) > MOST_APART:
+        which = "ahead of" if apart > timedelta(0) else "behind"
+        raise ClocksApart(f"This clock is {abs(apart)} {which} the database's, so no month is taken away.")
+    return theirs
+
+
+def _last_full(now: datetime) -> Month | None:
+    """The newest month with evidence that has been over for long enough; `None` if there is none."""
+    with connection.cursor() as cursor:
+        there = [(month, table) for table in PARTITIONED for month in months_of(cursor, table)]
+        for month, table in sorted(there, key=itemgetter(0), reverse=True):
+            if month.later(1).starts_at <= now - NOTICED_WITHIN:
+                cursor.execute(f"SELECT EXISTS (SELECT FROM {month.partition_of(table)})")  # noqa: S608 - a name of our own
+                if cursor.fetchone() == (True,):
+                    return month
+    return None
 
 
 def _written_down() -> QuerySet[AuditEvent]:

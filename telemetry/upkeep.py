@@ -8,7 +8,7 @@ import psycopg
 from django.db import DatabaseError, close_old_connections, connections
 
 from accounts.actors import SYSTEM
-from telemetry.retention import UPKEEP_LOCK, NotOwner, NotSealed, add_missing, expire, expired_months
+from telemetry.retention import UPKEEP_LOCK, ClocksApart, NotOwner, NotSealed, add_missing, expire, expired_months
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,12 @@ def look_after(url: str, *, keep_months: int | None, now: datetime) -> None:
             return
         if made:
             logger.info("Made %s", ", ".join(made))
-        for table, month in expired_months(now=now, keep_months=keep_months) if keep_months else ():
+        try:
+            going = expired_months(now=now, keep_months=keep_months) if keep_months else []
+        except ClocksApart as error:
+            logger.error("%s", error)
+            return
+        for table, month in going:
             try:
                 gone = expire(table=table, month=month, actor=SYSTEM, reason=REASON)
             except NotSealed as error:

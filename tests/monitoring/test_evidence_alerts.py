@@ -1,5 +1,6 @@
 """Who watches that evidence is sealed."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from tests.monitoring.promtool import needs_promtool, promtool, write
 RULES: Path = settings.BASE_DIR / "monitoring" / "rules" / "cus_evidence_alerts.yml"
 OLDEST = "cus_evidence_unsealed_oldest_seconds"
 AHEAD = "cus_evidence_days_ahead"
-UNSEALED, ENDING = (
+APART = "cus_clock_apart_seconds"
+UNSEALED, ENDING, CLOCKS = (
     f'ALERTS{{alertname="{name}", alertstate="firing", domain="evidence", severity="critical"}}'
-    for name in ("CusEvidenceUnsealed", "CusEvidenceMonthsEnding")
+    for name in ("CusEvidenceUnsealed", "CusEvidenceMonthsEnding", "CusClocksApart")
 )
 
 
@@ -57,6 +59,20 @@ def test_months_that_end_are_told_weeks_before(tmp_path: Path) -> None:
     judge(tmp_path, {AHEAD: "45x120"}, at="119m")
 
 
+@needs_promtool
+def test_clocks_that_are_minutes_apart_are_told(tmp_path: Path) -> None:
+    judge(tmp_path, {APART: "61x30"}, at="5m", fires=CLOCKS)
+    judge(tmp_path, {APART: "60x30"}, at="20m")
+
+
+@pytest.mark.django_db
+def test_a_clock_that_is_off_is_told_at_the_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Scrape(Client().get("/metrics").content.decode())(APART) or 0) < 5
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 90)
+    assert 80 < (Scrape(Client().get("/metrics").content.decode())(APART) or 0) < 91
+
+
 @pytest.mark.django_db
 def test_what_waits_is_counted_at_the_scrape() -> None:
     UnsealedRow.objects.all().delete()
@@ -73,5 +89,5 @@ def test_what_waits_is_counted_at_the_scrape() -> None:
 @pytest.mark.django_db
 def test_each_expression_names_a_metric_that_we_export() -> None:
     expressions = [block.split("for:")[0] for block in RULES.read_text().split("expr:")[1:]]
-    assert [names_in(expression) for expression in expressions] == [{OLDEST}, {AHEAD}]
-    assert {OLDEST, AHEAD} <= names()
+    assert [names_in(expression) for expression in expressions] == [{OLDEST}, {AHEAD}, {APART}]
+    assert {OLDEST, AHEAD, APART} <= names()

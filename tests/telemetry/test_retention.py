@@ -20,30 +20,40 @@ from enforcement.reconciliation import check
 from telemetry.derived import UnsealedRow
 from telemetry.evidence import PARTITIONED
 from telemetry.models import CallTag, UsageRecord
-from telemetry.retention import NotSealed, add_missing, days_ahead, expire, expired_months, horizon
+from telemetry.retention import (
+    NOTICED_WITHIN,
+    NotSealed,
+    add_missing,
+    days_ahead,
+    expire,
+    expired_months,
+    horizon,
+)
 from telemetry.upkeep import look_after
 from tests import people
 from tests.conftest import take_any_time
-from tests.console.evidence import carried
+from tests.console.evidence import carried, decided
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 USAGE, DECISIONS = PARTITIONED
 NOW = datetime.now(UTC)
-OLD = Month.of(NOW).later(-6)
+LAST = Month.of(NOW - NOTICED_WITHIN).later(-1)
+"""The newest month by which others are too old."""
+OLD = LAST.later(-5)
 NEXT = Month.of(NOW).later(1).starts_at
 KEPT = 2
 
 
 @pytest.fixture(autouse=True)
 def only_months() -> Iterator[None]:
-    """Two months of long ago beside those that there are, and no other place for evidence."""
+    """Two months of long ago and the last full one beside those that there are, and no other place for evidence."""
     with connection.cursor() as cursor:
         for table in PARTITIONED:
             cursor.execute(f"DROP TABLE {table.name}_earlier, {table.name}_later")
             known = months_of(cursor, table)
-            for month in (OLD, OLD.later(1)):
+            for month in {OLD, OLD.later(1), LAST} - set(known):
                 add_month(cursor, table, month)
     yield
     with connection.cursor() as cursor:
@@ -64,6 +74,12 @@ def seal_all() -> None:
     UnsealedRow.objects.all().delete()
 
 
+def expired(keep_months: int) -> list[Month]:
+    """The months of usage that are too old now."""
+    going = expired_months(now=datetime.now(UTC), keep_months=keep_months)
+    return [month for table, month in going if table == USAGE]
+
+
 def test_months_to_come_are_made_once() -> None:
     assert days_ahead(now=NOW) > 80
     assert add_missing(now=NOW) == []
@@ -72,8 +88,35 @@ def test_months_to_come_are_made_once() -> None:
 
 
 def test_a_month_goes_when_it_is_older_than_those_that_are_kept() -> None:
-    months = [month for table, month in expired_months(now=NOW, keep_months=5) if table == USAGE]
-    assert months == [OLD]
+    carried(people.acme(), at=LAST.starts_at)
+    assert expired(keep_months=5) == [OLD]
+    assert expired(keep_months=6) == []
+
+
+def test_months_are_counted_from_the_last_one_that_is_over_and_holds_evidence() -> None:
+    """However late it is, by whatever clock: what is written now may be so by a wrong one."""
+    carried(people.acme(), at=OLD.later(1).starts_at)
+    carried(people.acme(), at=NOW)
+    assert expired(keep_months=1) == [OLD]
+    decided(people.acme(), at=LAST.starts_at)
+    assert expired(keep_months=1) == [OLD, OLD.later(1)]
+
+
+def test_nothing_is_too_old_where_no_month_holds_anything() -> None:
+    carried(people.acme(), at=NOW)
+    assert expired(keep_months=1) == []
+
+
+@pytest.mark.parametrize("days", [1100, -1100])
+def test_a_clock_that_is_wrong_takes_nothing_away(days: int, caplog: pytest.LogCaptureFixture) -> None:
+    for month in (OLD, LAST, Month.of(NOW)):
+        carried(people.acme(), at=month.starts_at)
+    seal_all()
+    look_after(database_url(), keep_months=1, now=datetime.now(UTC) + timedelta(days=days))
+    assert UsageRecord.objects.count() == 3
+    assert "no month is taken away" in caplog.text
+    look_after(database_url(), keep_months=1, now=datetime.now(UTC))
+    assert UsageRecord.objects.count() == 2
 
 
 def test_what_goes_is_written_down() -> None:
@@ -129,17 +172,19 @@ def test_a_month_that_is_archived_is_as_guarded_as_before() -> None:
     for change in ("UPDATE {} SET cost_nanos = 0", "DELETE FROM {}", "TRUNCATE {}"):
         with pytest.raises(DatabaseError, match="never edited"), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(change.format(name))
-    assert (USAGE, OLD) not in expired_months(now=NOW, keep_months=KEPT)
+    carried(people.acme(), at=LAST.starts_at)
+    assert OLD not in expired(KEPT)
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TABLE {name}")
 
 
 def test_what_was_stopped_in_the_middle_is_finished() -> None:
+    carried(people.acme(), at=LAST.starts_at)
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {USAGE.name} DETACH PARTITION {OLD.partition_of(USAGE)} CONCURRENTLY")
-    assert (USAGE, OLD) in expired_months(now=NOW, keep_months=KEPT)
+    assert OLD in expired(KEPT)
     expire(table=USAGE, month=OLD, actor=SYSTEM)
-    assert (USAGE, OLD) not in expired_months(now=NOW, keep_months=KEPT)
+    assert OLD not in expired(KEPT)
 
 
 def test_the_ledger_agrees_with_the_evidence_that_is_left() -> None:
@@ -162,7 +207,8 @@ def test_the_ledger_agrees_with_the_evidence_that_is_left() -> None:
 def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
     """Calls are in flight all the while; each is admitted and settled."""
     limit(people.acme(), amount=10**15)
-    carried(people.acme(), at=OLD.starts_at)
+    for month in (OLD, LAST):
+        carried(people.acme(), at=month.starts_at)
     seal_all()
     first, ending, settled = asking(people.acme()), threading.Event(), [0]
     with ledger() as book, ThreadPoolExecutor(1) as other:
@@ -176,7 +222,7 @@ def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
         calling = other.submit(keep_calling)
         try:
             for number in range(3):
-                look_after(database_url(), keep_months=KEPT, now=NOW + timedelta(days=31 * number))
+                look_after(database_url(), keep_months=KEPT, now=datetime.now(UTC) + timedelta(days=31 * number))
         finally:
             ending.set()
         calling.result()
@@ -187,6 +233,7 @@ def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
 
 
 def test_operators_see_and_order_it() -> None:
+    carried(people.acme(), at=LAST.starts_at)
     shown = StringIO()
     call_command("partitions", "list", "--json", stdout=shown)
     listed = json.loads(shown.getvalue())

@@ -8,7 +8,7 @@ from accounts.commands import CommandFailed, Exit, Options, VerbCommand, argumen
 from accounts.partitions import months_of
 from accounts.printing import Record
 from telemetry.evidence import PARTITIONED
-from telemetry.retention import NotOwner, NotSealed, add_missing, expire, expired_months
+from telemetry.retention import ClocksApart, NotOwner, NotSealed, add_missing, expire, expired_months
 
 SIZE = "SELECT reltuples::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = %s::regclass"
 
@@ -23,7 +23,7 @@ def months(text: str) -> int:
 
 class Command(VerbCommand):
     help = "The months of evidence: list, add, take away. The gateway makes those to come by itself."
-    expected = (NotOwner, NotSealed)
+    expected = (ClocksApart, NotOwner, NotSealed)
 
     @verb("list", "List the months of each table.")
     def listing(self, options: Options) -> list[Record]:
