@@ -1,10 +1,13 @@
 """What the gateway's own role may do where another one owns the database: evidence is added and read, nothing else."""
 
+from dataclasses import dataclass
+
 from django.apps import apps
 from django.db import connection, transaction
 from psycopg import sql
 
 from accounts.append_only import AppendOnlyModel
+from accounts.partitions import PARTITION_NAME
 
 EXISTS = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
 # Rights on a divided table are all that is needed for its parts.
@@ -23,8 +26,18 @@ class TooMighty(Exception):
     """A superuser may do everything, whatever is granted."""
 
 
-def grant_runtime(role: str) -> tuple[list[str], list[str]]:
-    """Give `role` what the gateway needs; the tables that it may change, and those that it may only add to.
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Tables by what a role may do with them."""
+
+    changes: list[str]
+    adds_to: list[str]
+    reads: list[str]
+    """Months of evidence that were taken out to be archived."""
+
+
+def grant_runtime(role: str) -> Rights:
+    """Give `role` what the gateway needs; what that is.
 
     By the owner of the tables, after each migration. Raises `NoSuchRole`, `TooMighty` and `django.db.DatabaseError`.
     """
@@ -47,7 +60,14 @@ def grant_runtime(role: str) -> tuple[list[str], list[str]]:
         cursor.execute(sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}").format(schema, name))
         for table in (*tables, *parts):
             cursor.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(table), name))
-        for table in tables:
-            rights = "SELECT, INSERT" if table in evidence else "SELECT, INSERT, UPDATE, DELETE"
-            cursor.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.Identifier(table), name))
-    return [table for table in tables if table not in evidence], sorted(evidence)
+        others = [table for table in tables if table not in evidence]
+        archived = [table for table in others if PARTITION_NAME.sub("", table) in evidence]
+        rights = Rights([table for table in others if table not in archived], sorted(evidence), archived)
+        for granted, whose in (
+            ("SELECT, INSERT, UPDATE, DELETE", rights.changes),
+            ("SELECT, INSERT", rights.adds_to),
+            ("SELECT", rights.reads),
+        ):
+            for table in whose:
+                cursor.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(granted), sql.Identifier(table), name))
+    return rights

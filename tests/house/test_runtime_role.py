@@ -13,9 +13,11 @@ from django.db import connection
 from psycopg import sql
 
 from accounts.append_only import AppendOnlyModel
+from accounts.partitions import Month
 from config.database_roles import grant_runtime
 from enforcement.admission import Admissions
 from enforcement.settlement import settle
+from telemetry.evidence import PARTITIONED
 from telemetry.models import UsageRecord
 from tests import people
 from tests.enforcement.ledgers import asking, database_url, limit, settlement
@@ -74,6 +76,23 @@ def test_a_month_is_not_reached_past_its_table() -> None:
         for month in months:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 runtime.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(month)))
+
+
+def test_a_month_that_is_archived_is_read_and_nothing_else() -> None:
+    old = Month(2001, 2)
+    name = old.partition_of(PARTITIONED[0])
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {name} (LIKE cus_llm_usage INCLUDING ALL)")
+    try:
+        assert grant_runtime(ROLE).reads == [name]
+        with session() as runtime:
+            runtime.execute(f"SELECT FROM {name}".encode())
+            for change in ("UPDATE {} SET cost_nanos = 0", "DELETE FROM {}", "INSERT INTO {} DEFAULT VALUES"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    runtime.execute(change.format(name).encode())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE {name}")
 
 
 def test_who_may_do_everything_is_told_so() -> None:

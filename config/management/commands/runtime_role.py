@@ -19,5 +19,10 @@ class Command(HouseCommand):
         parser.add_argument("role", help="It exists already, and is no superuser.")
 
     def run(self, options: Options) -> Record:
-        changed, added_to = grant_runtime(options.role)
-        return {"role": options.role, "may_change": len(changed), "may_only_add_to": added_to}
+        rights = grant_runtime(options.role)
+        return {
+            "role": options.role,
+            "may_change": len(rights.changes),
+            "may_only_add_to": rights.adds_to,
+            "may_only_read": rights.reads,
+        }
