@@ -101,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ending = [self._ending(chance, chance.choice(self.ids))] if self.ids and chance.random() < 0.3 else []
         # Whatever they do not know of the clock yet would send them back.
         for worker in (one, two):
-            worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+            worker.admissions.clock_ahead = self.stage.clock.ahead
             worker.admissions._places_of([*first, *second], datetime.now(UTC) + worker.admissions.clock_ahead)
         # A window is made when no admission is under way, so these are made before.
         self.model.open_windows([limit for call in (*first, *second) for limit in call.limits], self.stage.clock.now())
@@ -129,7 +129,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # Another call may have read the same limits once more.
         waiting = [replace(call, limits=tuple(map(copy, call.limits))) for call in map(self._asking, [chance] * calls)]
         joined: list[Asking] = []
-        worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+        worker.admissions.clock_ahead = self.stage.clock.ahead
 
         def latecomers(fits: Callable[[Asking], bool]) -> list[Asking]:
             joined.extend(call for call in waiting if fits(call))
@@ -182,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def lose_the_store_while_admitting(self, choice: int, point: str) -> None:
         chance = Random(choice)
         worker, calls = chance.choice(self.workers), [self._asking(chance) for _ in range(chance.randint(1, 3))]
-        worker.admissions.clock_ahead = self.stage.clock.now() - datetime.now(UTC)
+        worker.admissions.clock_ahead = self.stage.clock.ahead
         try:
             outcomes = at_points(losing(chance, worker, point), lambda: self._asked(worker, calls))
         except Lost:

@@ -20,7 +20,8 @@ from tests.enforcement.ledgers import database_url
 from tests.enforcement.store_clock import StoreClock, store_clock
 
 RESERVATION_SECONDS = 600
-IS_BLOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+# What the view `pg_stat_activity` reads, without the names of everything that it looks up.
+IS_BLOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_get_activity(%s)"
 # Nothing here is to wait for a disk, or to be ended because a test's machine is slow.
 SESSION = (
     "SET synchronous_commit = off; SET lock_timeout = '30s'; SET statement_timeout = '60s'; "
@@ -52,6 +53,8 @@ class Stage:
         self._made: list[psycopg.Connection[Any]] = []
         self.watcher = self.connect()
         self.clock: StoreClock = stack.enter_context(store_clock(self.watcher))
+        # It asks the same few questions after every step, and takes nothing back.
+        self.watcher.prepare_threshold = 0
         self.presence = self.connect()
         with django_connection.cursor() as cursor:
             cursor.execute("SET synchronous_commit = off")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -18,11 +18,15 @@ LOOKED_AT = "SET search_path = moved, pg_catalog, public"
 
 
 class StoreClock:
-    """Set forward by one session, and seen by every session that was given to `show`."""
+    """Set forward by one session, and seen by every session that was given to `show`.
+
+    How far it is ahead of ours is looked up when it is set: it runs as ours does.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self.show(connection)
+        self.ahead = self._look()
 
     @staticmethod
     def show(connection: psycopg.Connection[Any]) -> None:
@@ -30,15 +34,20 @@ class StoreClock:
         connection.execute(LOOKED_AT)
 
     def now(self) -> datetime:
-        row = self._connection.execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None and isinstance(row[0], datetime), "there is always a time"
-        return row[0]
+        return datetime.now(UTC) + self.ahead
 
     def forward(self, time: timedelta) -> None:
         self._connection.execute("UPDATE moved.shift SET ahead = ahead + %s", [time])
+        self.ahead += time
 
     def set_to(self, time: datetime) -> None:
         self._connection.execute("UPDATE moved.shift SET ahead = %s - pg_catalog.clock_timestamp()", [time])
+        self.ahead = self._look()
+
+    def _look(self) -> timedelta:
+        row = self._connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None and isinstance(row[0], datetime), "there is always a time"
+        return row[0] - datetime.now(UTC)
 
 
 @contextmanager
