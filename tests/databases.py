@@ -8,6 +8,7 @@ from zlib import crc32
 
 import psycopg
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
@@ -17,34 +18,70 @@ MAKING, USING = 0x637573A0, 0x637573A1
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone{os.getpid()}")
 
 
-class Database:
-    """A database on the tests' PostgreSQL."""
+class AnyDatabase:
+    """A database, and how Django reaches it: in what these settings say otherwise than its own."""
 
-    def __init__(self, name: str, blocker: DjangoDbBlocker, *, template: str | None = None) -> None:
-        self.name = name
+    def __init__(self, url: str, blocker: DjangoDbBlocker, settings: dict[str, Any]) -> None:
+        self.url = url
+        self.name = str(settings["NAME"])
         self._blocker = blocker
-        copied = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
-        administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
-
-    @property
-    def url(self) -> str:
-        return url_of(self.name)
+        self._settings = settings
+        self._kept: BaseDatabaseWrapper | None = None
+        """A session is kept for the next time: to begin one costs as much as many queries."""
 
     @contextmanager
     def django(self) -> Iterator[None]:
         """Let Django's models and services mean this database."""
         ours = connections["default"]
-        theirs = ours.copy()
-        theirs.settings_dict["NAME"] = self.name
+        theirs, self._kept = self._kept or self._made_of(ours), None
         connections["default"] = theirs
         try:
             with self._blocker.unblock():
+                # Tests end sessions, and whole servers.
+                if theirs.connection is not None and not theirs.is_usable():
+                    theirs.close()
                 yield
+        except BaseException:
+            theirs.close()
+            raise
         finally:
             connections["default"] = ours
-            theirs.close()
+            self._keep(theirs)
+
+    def close(self) -> None:
+        """End the session that was kept, if any."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     def drop(self) -> None:
+        """Let it go; a database of somebody else's PostgreSQL goes with that."""
+        self.close()
+
+    def _made_of(self, ours: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+        theirs = ours.copy()
+        theirs.settings_dict = theirs.settings_dict | self._settings
+        # Another thread may be the next to use it, or the one to close it.
+        theirs.inc_thread_sharing()
+        return theirs
+
+    def _keep(self, session: BaseDatabaseWrapper) -> None:
+        if self._kept is None:
+            self._kept = session
+        else:
+            session.close()
+
+
+class Database(AnyDatabase):
+    """A database on the tests' PostgreSQL."""
+
+    def __init__(self, name: str, blocker: DjangoDbBlocker, *, template: str | None = None) -> None:
+        super().__init__(url_of(name), blocker, {"NAME": name})
+        copied = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
+        administer(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copied))
+
+    def drop(self) -> None:
+        super().drop()
         drop(self.name)
 
 
@@ -79,6 +116,8 @@ def _make(database: Database, make: Callable[[], object]) -> None:
     except BaseException:
         database.drop()
         raise
+    # Nobody copies a database that has a session.
+    database.close()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from config.serving import workers_file
 from integrations.custody import binding_of, master_key
 from integrations.models import Credential
 from integrations.vault import Sealed, VaultError, unseal
-from tests.databases import Database
+from tests.databases import AnyDatabase, Database
 from tests.sinks import Sinks
 from tests.upstream import Upstream
 
@@ -52,7 +52,13 @@ class Server:
     """A running server and its database."""
 
     def __init__(
-        self, database: Database, log: Path, *, workers: int, upstreams: Sequence[Upstream], variables: dict[str, str]
+        self,
+        database: AnyDatabase,
+        log: Path,
+        *,
+        workers: int,
+        upstreams: Sequence[Upstream],
+        variables: dict[str, str],
     ) -> None:
         self.database = database
         self.log = log

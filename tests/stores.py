@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from config import postgres
@@ -18,38 +17,14 @@ from config.postgres.places import Place
 from config.settings import database
 from config.startup import prepare_database
 from tests.config.houses import answers, server_pid
-from tests.databases import Database
+from tests.databases import AnyDatabase
 
 PATIENCE_SECONDS = 40.0
 
 
-class OwnDatabase(Database):
-    """The database of a PostgreSQL that a test may kill."""
-
-    def __init__(self, url: str, blocker: DjangoDbBlocker) -> None:
-        self.name = "customhouse"
-        self._own_url = url
-        self._blocker = blocker
-
-    @property
-    def url(self) -> str:
-        return self._own_url
-
-    @contextmanager
-    def django(self) -> Iterator[None]:
-        ours = connections["default"]
-        theirs = ours.copy()
-        theirs.settings_dict = theirs.settings_dict | database(self._own_url)
-        connections["default"] = theirs
-        try:
-            with self._blocker.unblock():
-                yield
-        finally:
-            connections["default"] = ours
-            theirs.close()
-
-    def drop(self) -> None:
-        """It goes with its server."""
+def reached(url: str, blocker: DjangoDbBlocker) -> AnyDatabase:
+    """The database at a URL, on whatever server that is."""
+    return AnyDatabase(url, blocker, database(url))
 
 
 class Store:
@@ -59,7 +34,7 @@ class Store:
         self._project = project
         self.state = Place.of(project).state
         self.url = postgres.acquire(project)
-        self.database = OwnDatabase(self.url, blocker)
+        self.database = reached(self.url, blocker)
         with self.database.django():
             prepare_database()
 
@@ -86,7 +61,11 @@ def own_store(
     try:
         with on(place.state):
             try:
-                yield Store(folder, blocker)
+                store = Store(folder, blocker)
+                try:
+                    yield store
+                finally:
+                    store.database.close()
             finally:
                 # A test may leave it dead.
                 with suppress(postgres.EmbeddedPostgresError):

@@ -18,7 +18,7 @@ from config.postgres import binaries
 from config.postgres.errors import ClientMissing
 from integrations.vault import MasterKey
 from tests.commands.asking import Ended, program
-from tests.databases import Database
+from tests.databases import AnyDatabase, Database
 from tests.proxy.calling import ask as call
 from tests.proxy.customers import Customer
 from tests.servers import Server, Servers
@@ -66,7 +66,7 @@ def empty(django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
         yield made
 
 
-def restore(database: Database, file: Path, **variables: str) -> Ended:
+def restore(database: AnyDatabase, file: Path, **variables: str) -> Ended:
     ended = program("restore", "--from", file, "--json", stdin="", seconds=120, DATABASE_URL=database.url, **variables)
     assert ended.out, ended.err
     return ended

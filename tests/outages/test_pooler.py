@@ -20,7 +20,7 @@ from tests.proxy.calling import ask
 from tests.proxy.customers import Customer
 from tests.servers import free_port
 from tests.sinks import Sinks
-from tests.stores import OwnDatabase, Store
+from tests.stores import Store, reached
 from tests.upstream import Upstream
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
@@ -99,8 +99,7 @@ def test_calls_pass_where_the_ledger_is_given_its_own_way(
 
 
 def test_a_pooler_alone_is_refused_with_what_to_do(pooler: str, django_db_blocker: DjangoDbBlocker) -> None:
-    with (
-        OwnDatabase(pooler, django_db_blocker).django(),
-        pytest.raises(CommandFailed, match="set DATABASE_DIRECT_URL"),
-    ):
+    pooled = reached(pooler, django_db_blocker)
+    with pooled.django(), pytest.raises(CommandFailed, match="set DATABASE_DIRECT_URL"):
         prepare_database()
+    pooled.close()
