@@ -1,11 +1,12 @@
 """A tenant's calls one by one, with those that were refused: they have a decision and no usage."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, Sum
+from django.db.models import Q
 
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
@@ -13,16 +14,19 @@ from integrations.money import cents_of
 from telemetry.beside import is_beside
 from telemetry.call_tags import picked_by, tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.querysets import Adjusted
 
 BLOCKED = "blocked"
 # What a refused call is known by, too.
 SHARED = ("integration_id", "key_id", "model")
 CALL_FIELDS = (
     "call_id", "tenant_id", "integration_id", "key_id", "session_id", "agent_id", "provider", "endpoint", "model",
-    "response_model", "stream", "tokens_in", "tokens_out", "cost_nanos", "adjustment_nanos", "cost_cents",
-    "cost_status", "quality", "policy_result", "status_code", "error_code", "error_message", "latency_ms", "ttft_ms",
-    "end_user", "tags", "metadata", "created_at",
+    "response_model", "stream", "tokens_in", "tokens_out", "cost_nanos", "adjustment_tokens_in",
+    "adjustment_tokens_out", "adjustment_nanos", "cost_cents", "cost_status", "quality", "policy_result",
+    "status_code", "error_code", "error_message", "latency_ms", "ttft_ms", "end_user", "tags", "metadata",
+    "created_at", "settled_at",
 )  # fmt: skip
+NOT_ADJUSTED = dict.fromkeys(("adjustment_tokens_in", "adjustment_tokens_out", "adjustment_nanos"), 0)
 EXPORTED_AT_ONCE = 1_000
 
 
@@ -30,7 +34,7 @@ Fact = UsageRecord | EnforcementDecision
 
 
 def place_of_call(fact: Fact) -> tuple[datetime, UUID]:
-    """Where a call stands in time: when it ended, or was refused."""
+    """Where a call stands in time: when it was admitted or refused, or when it was made where somebody told of it."""
     return (fact.created_at if isinstance(fact, UsageRecord) else fact.evaluated_at), fact.call_id
 
 
@@ -88,22 +92,19 @@ def all_of_history(
 def records_of_calls(tenant_id: UUID, facts: Sequence[Fact]) -> list[dict[str, Any]]:
     """Calls in the contract's fields. Of a refused call the use is null, as it has none. Two queries."""
     call_ids = [fact.call_id for fact in facts]
-    adjusted = dict(
-        UsageAdjustment.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
-        .values_list("call_id")
-        .annotate(Sum("cost_nanos"))
-    )
+    adjusted = defaultdict(Adjusted, UsageAdjustment.objects.sums_of(tenant_id, call_ids))
     beside = tags_of(tenant_id, call_ids)
     return [
-        _carried(fact, adjusted.get(fact.call_id, 0), beside[fact.call_id])
+        _carried(fact, adjusted[fact.call_id], beside[fact.call_id])
         if isinstance(fact, UsageRecord)
         else _refused(fact, beside[fact.call_id])
         for fact in facts
     ]
 
 
-def _carried(usage: UsageRecord, adjustment: int, beside: dict[str, Any]) -> dict[str, Any]:
-    cost = usage.cost_nanos
+def _carried(usage: UsageRecord, adjusted: Adjusted, beside: dict[str, Any]) -> dict[str, Any]:
+    is_unknown = usage.cost_nanos is None and adjusted.cost_nanos is None
+    cost = (usage.cost_nanos or 0) + (adjusted.cost_nanos or 0)
     known = {
         **_both(usage),
         **beside,
@@ -112,9 +113,11 @@ def _carried(usage: UsageRecord, adjustment: int, beside: dict[str, Any]) -> dic
         "response_model": usage.response_model,
         "tokens_in": usage.tokens_in,
         "tokens_out": usage.tokens_out,
-        "cost_nanos": cost,
-        "adjustment_nanos": adjustment,
-        "cost_cents": cents_of(cost + adjustment) if cost is not None else None,
+        "cost_nanos": usage.cost_nanos,
+        "adjustment_tokens_in": adjusted.tokens_in,
+        "adjustment_tokens_out": adjusted.tokens_out,
+        "adjustment_nanos": adjusted.cost_nanos or 0,
+        "cost_cents": None if is_unknown else cents_of(cost),
         "cost_status": usage.cost_status,
         "quality": usage.quality,
         "policy_result": usage.policy_result,
@@ -124,6 +127,7 @@ def _carried(usage: UsageRecord, adjustment: int, beside: dict[str, Any]) -> dic
         "latency_ms": usage.latency_ms,
         "ttft_ms": usage.ttft_ms,
         "created_at": usage.created_at,
+        "settled_at": usage.settled_at,
     }
     return {name: known[name] for name in CALL_FIELDS}
 
@@ -155,7 +159,7 @@ def refused_calls(decisions: Sequence[EnforcementDecision]) -> list[dict[str, An
             "endpoint": one.endpoint,
             "model": one.model,
             "stream": one.stream,
-            "adjustment_nanos": 0,
+            **NOT_ADJUSTED,
             "result": BLOCKED,
             "error_code": one.code,
             "end_user": None,
@@ -169,11 +173,12 @@ def _refused(decision: EnforcementDecision, beside: dict[str, Any]) -> dict[str,
     known = {
         **_both(decision),
         **beside,
-        "adjustment_nanos": 0,
+        **NOT_ADJUSTED,
         "policy_result": BLOCKED,
         "error_code": decision.code,
         "error_message": decision.reasons[0].get("message") if decision.reasons else None,
         "created_at": decision.evaluated_at,
+        "settled_at": decision.evaluated_at,
     }
     return {name: known.get(name) for name in CALL_FIELDS}
 

@@ -11,7 +11,7 @@ from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
 from telemetry.derived import UsageOfAgents as UsageOfAgents
 from telemetry.derived import UsageQuarter as UsageQuarter
-from telemetry.querysets import UsageQuerySet
+from telemetry.querysets import AdjustmentQuerySet, UsageQuerySet
 from telemetry.seals import Seal as Seal
 
 
@@ -169,6 +169,8 @@ class UsageAdjustment(AppendOnlyModel):
     cost_nanos = models.BigIntegerField(default=0)
     detail = models.JSONField(default=dict)
     created_at = models.DateTimeField(db_default=Now())
+
+    objects = AdjustmentQuerySet.as_manager()
 
     class Meta:
         db_table = "usage_adjustments"

@@ -1,16 +1,17 @@
 """Reads of evidence; every one starts at the tenant."""
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Sum
 
 from accounts.horizon import shown_from
 
 if TYPE_CHECKING:
-    from telemetry.models import UsageRecord  # noqa: F401
+    from telemetry.models import UsageAdjustment, UsageRecord  # noqa: F401
 
 
 class UsageQuerySet(models.QuerySet["UsageRecord"]):
@@ -39,3 +40,21 @@ class UsageQuerySet(models.QuerySet["UsageRecord"]):
     def younger_than(self, created_at: datetime, pk: int) -> Self:
         """Those that come after this one in the order of time."""
         return self.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, pk__gt=pk))
+
+
+class Adjusted(NamedTuple):
+    """What has to be added to a call's usage row; `cost_nanos` is `None` where nothing was corrected."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_nanos: int | None = None
+
+
+class AdjustmentQuerySet(models.QuerySet["UsageAdjustment"]):
+    """Corrections of a tenant's calls."""
+
+    def sums_of(self, tenant_id: UUID, call_ids: Collection[UUID]) -> dict[UUID, Adjusted]:
+        """All corrections of each of these calls together; calls without any are left out. One query."""
+        found = self.filter(tenant_id=tenant_id, call_id__in=call_ids).values_list("call_id")
+        sums = found.annotate(Sum("tokens_in"), Sum("tokens_out"), Sum("cost_nanos"))
+        return {call_id: Adjusted(*amounts) for call_id, *amounts in sums}

@@ -1,16 +1,15 @@
 """What calls used and cost, in sums and row by row. Adjustments count with the call that they correct."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Sum
-
 from integrations.models import GatewayKey, Integration
 from telemetry.call_tags import tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
-from telemetry.querysets import UsageQuerySet
+from telemetry.querysets import Adjusted, UsageQuerySet
 from telemetry.usage_sums import Asked, sums_of, told
 
 PAGE = 1_000
@@ -71,7 +70,7 @@ def in_pages(rows: UsageQuerySet) -> Iterator[dict[str, Any]]:
 
 
 def records_of(rows: Sequence[UsageRecord]) -> list[dict[str, Any]]:
-    """Rows of one tenant with the names of what they mention, and what adjustments add to their cost (nano-USD)."""
+    """Rows of one tenant with the names of what they mention, and what adjustments add to their tokens and cost."""
     if not rows:
         return []
     tenant_id, call_ids = rows[0].tenant_id, [row.call_id for row in rows]
@@ -83,11 +82,7 @@ def records_of(rows: Sequence[UsageRecord]) -> list[dict[str, Any]]:
     keys = dict(
         GatewayKey.objects.for_tenant(tenant_id).filter(pk__in={row.key_id for row in rows}).values_list("pk", "name")
     )
-    adjusted = dict(
-        UsageAdjustment.objects.filter(tenant_id=tenant_id, call_id__in=call_ids)
-        .values_list("call_id")
-        .annotate(Sum("cost_nanos"))
-    )
+    adjusted = defaultdict(Adjusted, UsageAdjustment.objects.sums_of(tenant_id, call_ids))
     beside = tags_of(tenant_id, call_ids)
     return [
         {
@@ -105,7 +100,9 @@ def records_of(rows: Sequence[UsageRecord]) -> list[dict[str, Any]]:
             "tokens_in": row.tokens_in,
             "tokens_out": row.tokens_out,
             "cost_nanos": row.cost_nanos,
-            "adjustment_nanos": adjusted.get(row.call_id, 0),
+            "adjustment_tokens_in": adjusted[row.call_id].tokens_in,
+            "adjustment_tokens_out": adjusted[row.call_id].tokens_out,
+            "adjustment_nanos": adjusted[row.call_id].cost_nanos or 0,
             "cost_status": row.cost_status,
             "quality": row.quality,
             "result": row.policy_result,

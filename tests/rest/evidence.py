@@ -12,7 +12,9 @@ from telemetry.models import UsageRecord
 from tests.rest.programs import Program
 
 
-def used(asker: Program, nanos: int, *, days_ago: float = 0, model: str = "sandbox-small", tokens: int = 10) -> None:
+def used(
+    asker: Program, nanos: int | None, *, days_ago: float = 0, model: str = "sandbox-small", tokens: int = 10
+) -> None:
     """A call of this program that cost so much."""
     at = datetime.now(UTC) - timedelta(days=days_ago)
     UsageRecord.objects.create(

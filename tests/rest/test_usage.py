@@ -82,6 +82,20 @@ def test_an_adjustment_counts_with_its_call() -> None:
     assert asker.get("cus/usage-summary")[1]["total"]["cost_cents"] == 1
 
 
+def test_calls_add_up_to_the_summary_with_what_was_corrected() -> None:
+    asker = program("read")
+    used(asker, None, tokens=500)
+    (row,) = all_of(asker, "cus/usage-history")
+    assert row["cost_cents"] is None
+    UsageAdjustment.objects.create(
+        tenant_id=asker.tenant.pk, call_id=row["call_id"], reason="late_truth", tokens_in=-400, cost_nanos=7 * CENT
+    )
+    (row,) = all_of(asker, "cus/usage-history")
+    total = asker.get("cus/usage-summary")[1]["total"]
+    assert row["tokens_in"] + row["adjustment_tokens_in"] == total["tokens_in"] == 100
+    assert row["cost_cents"] == total["cost_cents"] == 7
+
+
 def test_cents_are_rounded_once_and_half_to_even() -> None:
     asker = program("read")
     for _ in range(5):

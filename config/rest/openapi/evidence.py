@@ -161,6 +161,8 @@ class CallRecord(Record):
     tokens_in = whole(118, null=True)
     tokens_out = whole(64, null=True)
     cost_nanos = whole(157_500, null=True)
+    adjustment_tokens_in = whole(0)
+    adjustment_tokens_out = whole(0)
     adjustment_nanos = whole(0)
     cost_cents = whole(0, null=True)
     cost_status = word(CostStatus.values, "priced", null=True)
@@ -174,7 +176,8 @@ class CallRecord(Record):
     end_user = text("alice@example.com", null=True, help_text="Null: not told, or forgotten.")
     tags = anything({"team": "support"})
     metadata = anything({})
-    created_at = instant()
+    created_at = instant(help_text="When it was admitted or refused; of a told call, when it was made.")
+    settled_at = instant(help_text="When it was written down: a span of `created_at` is complete once its calls ended.")
 
 
 class SumsRecord(Record):
