@@ -132,6 +132,7 @@ class EnforcementDecision(AppendOnlyModel):
             models.Index(
                 fields=["tenant_id", "-evaluated_at"],
                 condition=Q(result__in=["blocked", "hard_blocked", "throttled"]),
+                include=["integration_id", "result", "code"],
                 name="cus_decisions_refused",
             ),
         ]

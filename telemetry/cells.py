@@ -51,9 +51,11 @@ class CellTable:
         )
 
 
-# The days of every time zone begin with a quarter of an hour, and those of nearly every one with half an hour.
+# Every day of every time zone begins with a quarter of an hour. What is in between is read from fewer, longer cells.
 QUARTERS = CellTable("cus_usage_quarters", 15 * 60, DIMENSIONS)
-AGENTS = CellTable("cus_usage_of_agents", 30 * 60, (*DIMENSIONS, AGENT))
+STRETCHES = CellTable("cus_usage_stretches", 4 * 60 * 60, DIMENSIONS)
+AGENTS = CellTable("cus_usage_of_agents", 60 * 60, (*DIMENSIONS, AGENT))
+CELL_TABLES = (QUARTERS, STRETCHES, AGENTS)
 
 OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT, *SINGLE))
 OF_DECISION = (
@@ -127,11 +129,6 @@ EVIDENCE = (CALLS, ADJUSTMENTS, REFUSALS)
 def cells(parts: tuple[str, ...], *, whose: str, since: str, until: str) -> str:
     """The cells of a span as a query without names of columns."""
     return " UNION ALL ".join(part.format(whose=whose, since=since, until=until) for part in parts)
-
-
-def rolled_up(table: CellTable, *, whose: str, since: str, until: str) -> str:
-    """All of a span that begins and ends with a cell of this table."""
-    return cells((table.cells, *QUEUED), whose=whose, since=since, until=until)
 
 
 def table_of(queries: str, name: str = "cell") -> str:

@@ -79,8 +79,22 @@ class UsageQuarter(Cell):
         ]
 
 
+class UsageStretch(Cell):
+    """The same of four hours, for sums over many days."""
+
+    class Meta:
+        db_table = "cus_usage_stretches"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "starts_at", "integration_id", "key_id", "provider", "model", "policy_result"],
+                nulls_distinct=False,
+                name="cus_usage_stretches_once",
+            )
+        ]
+
+
 class UsageOfAgents(Cell):
-    """Of half an hour, told apart by agents, too: they are so many that all other sums would be slow for them."""
+    """Of an hour, told apart by agents, too: they may be so many that all other sums would be slow for them."""
 
     agent_id = models.CharField(max_length=200, null=True)
 

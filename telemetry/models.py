@@ -2,7 +2,7 @@
 
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from accounts.append_only import AppendOnlyModel
@@ -11,6 +11,7 @@ from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
 from telemetry.derived import UsageOfAgents as UsageOfAgents
 from telemetry.derived import UsageQuarter as UsageQuarter
+from telemetry.derived import UsageStretch as UsageStretch
 from telemetry.querysets import AdjustmentQuerySet, UsageQuerySet
 from telemetry.seals import Seal as Seal
 
@@ -51,6 +52,10 @@ class CallId(models.Model):
 
     def __str__(self) -> str:
         return str(self.call_id)
+
+
+ANSWERED_OTHERWISE = Q(response_model__isnull=False) & ~Q(response_model=F("model"))
+"""Of calls that were served by a model of another name than the caller gave."""
 
 
 class UsageRecord(AppendOnlyModel):
@@ -127,11 +132,32 @@ class UsageRecord(AppendOnlyModel):
                 condition=Q(session_id__isnull=False),
                 name="cus_llm_usage_session",
             ),
+            # A key or a model may be used once among millions of calls.
+            models.Index(
+                fields=["tenant_id", "key_id", "-created_at"],
+                condition=Q(key_id__isnull=False),
+                name="cus_llm_usage_key",
+            ),
+            models.Index(fields=["tenant_id", "model", "-created_at"], name="cus_llm_usage_model"),
+            models.Index(
+                fields=["tenant_id", "response_model", "-created_at"],
+                condition=ANSWERED_OTHERWISE,
+                name="cus_llm_usage_answered",
+            ),
+            models.Index(
+                fields=["tenant_id", "-created_at"], condition=Q(policy_result="warned"), name="cus_llm_usage_warned"
+            ),
             # What went wrong, and what is not known for certain, is looked for by itself and is rare.
             models.Index(
                 fields=["tenant_id", "-created_at"],
                 condition=Q(error_code__isnull=False) | Q(status_code__gte=400),
+                include=["integration_id", "error_code", "status_code"],
                 name="cus_llm_usage_failed",
+            ),
+            models.Index(
+                fields=["tenant_id", "error_code", "-created_at"],
+                condition=Q(error_code__isnull=False),
+                name="cus_llm_usage_error",
             ),
             models.Index(
                 fields=["tenant_id", "-created_at"],

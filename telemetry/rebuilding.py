@@ -16,8 +16,10 @@ from accounts.models import Tenant
 from accounts.partitions import Month, months_of
 from telemetry.cells import (
     ADJUSTMENTS,
-    AGENTS,
+    AGENT,
     CALLS,
+    CELL_TABLES,
+    DIMENSIONS,
     QUARTERS,
     QUEUED_ADJUSTMENTS,
     QUEUED_CALLS,
@@ -32,7 +34,7 @@ from telemetry.roll_up import ROLL_UP_LOCK
 
 SPAN = {"whose": "%(tenant_id)s", "since": "%(since)s", "until": "%(until)s"}
 WHOLE = {"whose": "%(tenant_id)s", "since": "%(first)s", "until": "%(last)s"}
-"""A little more where a day does not begin or end with a cell of every table."""
+"""A few hours more where a day does not begin or end with a cell of every table."""
 ADDED = ", ".join(f"sum(cell.{name})::bigint AS {name}" for name in SUMS)
 NAMES = ", ".join(SUMS)
 REPLACED = ", ".join(f"{name} = excluded.{name}" for name in SUMS)
@@ -58,12 +60,13 @@ DUE = cells(
 )  # fmt: skip
 
 
-def _remade(table: CellTable, *, since: str, until: str) -> str:
+def _remade(table: CellTable) -> str:
     """The parts of the statement that make one table right, and count what was wrong."""
     names, numbers = (
         ", ".join(table.dimensions),
         ", ".join(str(place + 1) for place in range(len(table.dimensions) + 1)),
     )
+    since, until = f"%(since_{table.name})s", f"%(until_{table.name})s"
     # Unknown is like unknown here, and a join must find it by a hash.
     same = " AND ".join(
         f"coalesce(due.{name}, '{NOBODY}') = coalesce(known.{name}, '{NOBODY}')" for name in table.dimensions
@@ -85,16 +88,15 @@ due_{table.name} AS MATERIALIZED (
 )"""  # noqa: S608 - names of our own
 
 
-# The evidence is read once, and the cells of both tables are made of those that both are sums of.
+# The evidence is read once, and the cells of all tables are made of those that they are all sums of.
 MAKE_CELLS = f"""
 WITH due AS MATERIALIZED (
-    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join(AGENTS.dimensions)}, {ADDED}
+    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join((*DIMENSIONS, AGENT))}, {ADDED}
     FROM {table_of(DUE)} GROUP BY 1, 2, 3, 4, 5, 6, 7
-), {_remade(QUARTERS, since="%(since)s", until="%(until)s")}, {_remade(AGENTS, since="%(first)s", until="%(last)s")}
+), {", ".join(map(_remade, CELL_TABLES))}
 SELECT {
-    ", ".join(
-        f"(SELECT count(*) FROM gone_{table.name}) + (SELECT count(*) FROM made_{table.name})"
-        for table in (QUARTERS, AGENTS)
+    " + ".join(
+        f"(SELECT count(*) FROM gone_{table.name}) + (SELECT count(*) FROM made_{table.name})" for table in CELL_TABLES
     )
 }
 """  # noqa: S608 - names of our own
@@ -140,8 +142,7 @@ class Rebuilt:
     calls: int
     cost_nanos: int
     wrong_days: int
-    wrong_quarters: int
-    wrong_agents: int
+    wrong_cells: int
 
 
 class EvidenceGone(Exception):
@@ -155,15 +156,18 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
     """
     zone = ZoneInfo(tenant.timezone)
     since, until = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
+    first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
     values: dict[str, Any] = {
-        "tenant_id": tenant.pk, "date": day, "since": since, "until": until,
-        "first": AGENTS.start_before(since), "last": AGENTS.start_after(until),
+        "tenant_id": tenant.pk, "date": day, "since": since, "until": until, "first": first, "last": last,
+        **{f"since_{name}": first for name, (first, _) in spans.items()},
+        **{f"until_{name}": last for name, (_, last) in spans.items()},
     }  # fmt: skip
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-        _check_evidence(cursor, values["first"], values["last"])
+        _check_evidence(cursor, first, last)
         cursor.execute(MAKE_CELLS, values)
-        ((wrong_quarters, wrong_agents),) = cursor.fetchall()
+        ((wrong_cells,),) = cursor.fetchall()
         cursor.execute(CALLED, values)
         values["locked"] = [integration_id for (integration_id,) in cursor.fetchall()]
         cursor.execute(LOCK_DAYS, values)
@@ -171,7 +175,7 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
         ((wrong_days, calls, cost_nanos),) = cursor.fetchall()
         if is_trial:
             transaction.set_rollback(True)
-    return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_quarters, wrong_agents)
+    return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_cells)
 
 
 def _check_evidence(cursor: Any, since: datetime, until: datetime) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, CellTable
+from telemetry.cells import AGENT, CELL_TABLES, DIMENSIONS, QUARTERS, CellTable
 from telemetry.days import (
     ADD,
     DATE,
@@ -51,7 +51,7 @@ def _add(whose: str, at: str, dimensions: str, sums: str, rows: str, then: str =
 WITH cell ({KEY}, {", ".join(SUMS)}) AS MATERIALIZED (
     SELECT {whose}.tenant_id, {QUARTERS.start_of(at)}, {dimensions}, {sums} {rows}
     GROUP BY {_numbers(len(DIMENSIONS) + 3)}
-), quarters AS ({_add_to(QUARTERS)}), agents AS ({_add_to(AGENTS)})
+), {", ".join(f"{table.name} AS ({_add_to(table)})" for table in CELL_TABLES)}
 {then}"""
 
 

@@ -7,16 +7,29 @@ read call by call.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.horizon import later_of, shown_from
 from telemetry.beside import END_USER, TAG, TAGS, cells_beside, is_beside, value_of
-from telemetry.cells import AGENT, AGENTS, DIMENSIONS, EVIDENCE, QUARTERS, SINGLE, CellTable, cells, rolled_up, table_of
+from telemetry.cells import (
+    AGENT,
+    AGENTS,
+    DIMENSIONS,
+    EVIDENCE,
+    QUARTERS,
+    QUEUED,
+    SINGLE,
+    STRETCHES,
+    CellTable,
+    cells,
+    table_of,
+)
+from telemetry.coverings import Piece, beginnings, covering, strikes_with
 from telemetry.days import SUMS
 
 # What sums may be grouped by, beside `tag:` and the name of a tag. Days and hours are those of the tenant's time zone;
@@ -38,7 +51,17 @@ GROUPS: Mapping[str, str] = {
 }
 FILTERS = frozenset({*DIMENSIONS, AGENT, "session_id", END_USER, TAGS})
 """Of `tags` a call has all that are named, with the values that are named."""
-OF_THE_CLOCK = frozenset({"day", "month", "hour"})
+# A tenant's cells lie together, which the planner does not know: it would read everybody's instead. Sorting what fits
+# into memory is slower than hashing it, and one CPU is left to calls.
+PLANNED = """
+SET LOCAL enable_seqscan = off; SET LOCAL work_mem = '32MB'; SET LOCAL max_parallel_workers_per_gather = 0
+"""
+PLANNED_AS_USUAL = """
+SET LOCAL enable_seqscan TO DEFAULT; SET LOCAL work_mem TO DEFAULT;
+SET LOCAL max_parallel_workers_per_gather TO DEFAULT
+"""
+PLANNED_SPANS = 2
+Span = tuple[datetime, datetime]
 TOTALS = ", ".join(f"coalesce(sum(cell.{name}), 0)::bigint AS {name}" for name in SUMS)
 # One session has few calls among many: an index leads to them.
 SESSIONS = """
@@ -67,7 +90,7 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Sums of a tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`, or a tag).
+    """Sums of a tenant's calls from `since` on and before `until`, for each value of `by` (of `GROUPS`).
 
     `equal` are fields of a call (of `FILTERS`) with one value, or with several in a list.
     """
@@ -81,14 +104,21 @@ class Asked:
     with_refusals: bool = True
 
     @property
-    def table(self) -> CellTable | None:
-        """The one whose cells tell apart what is asked, if any does."""
+    def tables(self) -> list[CellTable]:
+        """Those whose cells tell apart what is asked, the longest first; an hour has to consist of cells."""
         told_apart = {*self.by, *self.equal}
         if self.is_beside or not told_apart.isdisjoint(SINGLE):
-            return None
-        if AGENT not in told_apart:
-            return QUARTERS
-        return AGENTS if told_apart.isdisjoint(OF_THE_CLOCK) or _strikes_half_hours(self) else None
+            return []
+        tables = [AGENTS] if AGENT in told_apart else [STRETCHES, QUARTERS]
+        zone = ZoneInfo(self.timezone)
+        return [each for each in tables if "hour" not in self.by or strikes_with(each, zone, self.since, self.until)]
+
+    @property
+    def cuts(self) -> list[datetime]:
+        """Where a cell would be in two groups."""
+        if "day" not in self.by and "month" not in self.by:
+            return []
+        return beginnings(self.since, self.until, ZoneInfo(self.timezone), of_months="day" not in self.by)
 
     @property
     def is_beside(self) -> bool:
@@ -105,7 +135,8 @@ def sums_of(asked: Asked) -> list[Row]:
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no filters")
     asked = _shown(asked)
-    return _named(asked, _rows(_sums(asked), _values(asked)))
+    values = _values(asked)
+    return _named(asked, _rows(_sums(asked, values), values))
 
 
 def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool, size: int) -> tuple[list[Row], bool]:
@@ -119,8 +150,8 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
     behind = "true" if starts else BEHIND.format(lead=column)
     if lead == "session_id":
         behind += f" AND {column} IS NOT NULL"
-    statement = LED.format(lead=column, sums=_sums(asked), behind=behind)
-    rows = _rows(statement, _values(asked) | {"after": after, "size": size + 1})
+    values = _values(asked) | {"after": after, "size": size + 1}
+    rows = _rows(LED.format(lead=column, sums=_sums(asked, values), behind=behind), values)
     return _named(asked, [row for row in rows if row["place"] <= size]), any(row["place"] > size for row in rows)
 
 
@@ -178,32 +209,20 @@ def quarter_of(at: datetime) -> datetime:
     return QUARTERS.start_before(at)
 
 
-def _span_of(asked: Asked, table: CellTable) -> tuple[datetime, datetime]:
-    """Where the first whole cell begins, and the last ends."""
-    return table.start_after(asked.since), table.start_before(asked.until)
-
-
-def _strikes_half_hours(asked: Asked) -> bool:
-    """Whether hours of the time zone begin with a half hour of UTC, in all of a span that is shorter than a year."""
-    zone = ZoneInfo(asked.timezone)
-    offsets = (at.astimezone(zone).utcoffset() or timedelta() for at in (asked.since, asked.until))
-    return not any(offset % timedelta(seconds=AGENTS.seconds) for offset in offsets)
-
-
 def _shown(asked: Asked) -> Asked:
     """What is asked, as far as the tenant is shown it. One query."""
     return replace(asked, since=later_of(asked.since, shown_from(asked.tenant_id)))
 
 
-def _sums(asked: Asked) -> str:
-    """The sums as a query, with the values of groups under numbers."""
+def _sums(asked: Asked, values: dict[str, Any]) -> str:
+    """The sums as a query, with the values of groups under numbers, and the `values` of what is named in it."""
     named = "".join(f"{_value_of_group(name, number)} AS by_{number}, " for number, name in enumerate(asked.by))
     # What stands beside calls is compared where they are read.
     where = "".join(f" AND cell.{_condition(*one)}" for one in asked.equal.items() if not is_beside(one[0]))
     if not asked.with_refusals:
         where += " AND cell.policy_result <> 'blocked'"
     grouped = f"GROUP BY {', '.join(str(place) for place in range(1, len(asked.by) + 1))}" if asked.by else ""
-    source = cells_beside(asked.equal) if asked.is_beside else table_of(_parts(asked))
+    source = cells_beside(asked.equal) if asked.is_beside else table_of(_parts(asked, values))
     return f"SELECT {named}{TOTALS} FROM {source} WHERE true{where} {grouped}"  # noqa: S608 - names of our own
 
 
@@ -219,27 +238,53 @@ def _named(asked: Asked, rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-def _parts(asked: Asked) -> str:
-    first, last = (None, None) if asked.table is None else _span_of(asked, asked.table)
-    if asked.table is None or first is None or last is None or first >= last:
-        return cells(EVIDENCE, whose="%(tenant_id)s", since="%(since)s", until="%(until)s")
-    parts = [rolled_up(asked.table, whose="%(tenant_id)s", since="%(first)s", until="%(last)s")]
-    if asked.since < first:
-        parts.append(cells(EVIDENCE, whose="%(tenant_id)s", since="%(since)s", until="%(first)s"))
-    if last < asked.until:
-        parts.append(cells(EVIDENCE, whose="%(tenant_id)s", since="%(last)s", until="%(until)s"))
-    return " UNION ALL ".join(parts)
+def _parts(asked: Asked, values: dict[str, Any]) -> str:
+    """The cells of the whole span, and the `values` of what is named in them."""
+    pieces = covering(asked.since, asked.until, asked.tables, asked.cuts) or [Piece(None, asked.since, asked.until)]
+    rolled_up: list[Span] = []
+    for piece in pieces:
+        if piece.table is not None:
+            adjoins = rolled_up and rolled_up[-1][1] == piece.since
+            rolled_up.append((rolled_up.pop()[0] if adjoins else piece.since, piece.until))
+    return " UNION ALL ".join(
+        _of_spans(name, parts, spans, values)
+        for name, parts, spans in (
+            *((table.name, (table.cells,), _spans_of(pieces, table)) for table in asked.tables),
+            ("queued", QUEUED, rolled_up),
+            ("evidence", EVIDENCE, _spans_of(pieces, None)),
+        )
+        if spans
+    )
+
+
+def _spans_of(pieces: Sequence[Piece], table: CellTable | None) -> list[Span]:
+    return [(piece.since, piece.until) for piece in pieces if piece.table == table]
+
+
+def _of_spans(name: str, parts: tuple[str, ...], spans: Sequence[Span], values: dict[str, Any]) -> str:
+    """These parts of several spans: a few are planned one by one, many at once and each looked up by itself."""
+    if len(spans) > PLANNED_SPANS:
+        values |= {f"{name}_starts": [since for since, _ in spans], f"{name}_ends": [until for _, until in spans]}
+        each = cells(parts, whose="%(tenant_id)s", since="span.since", until="span.until")
+        return (
+            f"SELECT part.* FROM unnest(%({name}_starts)s::timestamptz[], %({name}_ends)s::timestamptz[]) "  # noqa: S608
+            f"AS span (since, until) CROSS JOIN LATERAL ({each} OFFSET 0) AS part"
+        )
+    texts = []
+    for number, (since, until) in enumerate(spans):
+        values |= {f"{name}_since_{number}": since, f"{name}_until_{number}": until}
+        texts.append(
+            cells(parts, whose="%(tenant_id)s", since=f"%({name}_since_{number})s", until=f"%({name}_until_{number})s")
+        )
+    return " UNION ALL ".join(texts)
 
 
 def _values(asked: Asked) -> dict[str, Any]:
-    first, last = _span_of(asked, asked.table or QUARTERS)
     return {
         "tenant_id": asked.tenant_id,
         "timezone": asked.timezone,
         "since": asked.since,
         "until": asked.until,
-        "first": first,
-        "last": last,
         **{f"equal_{name}": value_of(name, value) for name, value in asked.equal.items()},
         **{f"by_{number}": name.removeprefix(TAG) for number, name in enumerate(asked.by) if name.startswith(TAG)},
     }
@@ -254,7 +299,11 @@ def _unless_unknown(total: int, calls: int, known: int) -> int | None:
 
 
 def _rows(statement: str, values: Mapping[str, Any]) -> list[Row]:
-    with connection.cursor() as cursor:
+    """The rows that a statement over cells gives, each as a mapping."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(PLANNED)
         cursor.execute(statement, values)
         columns = [column.name for column in cursor.description]
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        cursor.execute(PLANNED_AS_USUAL)
+        return rows

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from accounts.instants import instant_of
 from enforcement.models import EnforcementDecision
-from telemetry.models import UsageRecord
+from telemetry.models import ANSWERED_OTHERWISE, UsageRecord
 
 PAGE = 50
 USAGE_FIELDS = (
@@ -94,7 +94,8 @@ def _carried(tenant_id: UUID, wanted: Wanted, before: Place | None, size: int) -
     if wanted.integration_id:
         calls = calls.filter(integration_id=wanted.integration_id)
     if wanted.model:
-        calls = calls.filter(Q(model=wanted.model) | Q(response_model=wanted.model))
+        # In the form that indexes know: one of the names that were given, one of those that answered otherwise.
+        calls = calls.filter(Q(model=wanted.model) | ANSWERED_OTHERWISE & Q(response_model=wanted.model))
     if wanted.since:
         calls = calls.filter(created_at__gte=wanted.since)
     if wanted.reason:

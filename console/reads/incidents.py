@@ -65,7 +65,7 @@ def _refused(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
         decisions = decisions.filter(evaluated_at__gte=since)
     groups = (
         decisions.values_list("integration_id", "result", "code")
-        .annotate(calls=Count("id"), last_at=Max("evaluated_at"))
+        .annotate(calls=Count("*"), last_at=Max("evaluated_at"))
         .order_by("-last_at")[:MOST_GROUPS]
     )
     return [Group(*group) for group in groups]
@@ -77,7 +77,7 @@ def _failed(tenant_id: UUID, here: Q, since: datetime | None) -> list[Group]:
         calls = calls.filter(created_at__gte=since)
     groups = (
         calls.values_list("integration_id", "error_code", "status_code")
-        .annotate(calls=Count("id"), last_at=Max("created_at"))
+        .annotate(calls=Count("*"), last_at=Max("created_at"))
         .order_by("-last_at")[:MOST_GROUPS]
     )
     return [

@@ -99,8 +99,8 @@ SELECT tenant_id, call_id, 'late_truth', -5, 0, -1250, '{}', created_at + interv
 FROM cus_llm_usage WHERE random() < 0.005
 """
 FILLED = (
-    "cus_llm_usage", "cus_enforcement_decisions", "usage_adjustments", "cus_usage_quarters", "cus_usage_of_agents",
-    "cus_usage_daily",
+    "cus_llm_usage", "cus_enforcement_decisions", "usage_adjustments", "cus_usage_quarters", "cus_usage_stretches",
+    "cus_usage_of_agents", "cus_usage_daily",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from integrations.key_services import create_key
 from integrations.models import Integration
 from monitoring.month_usage import MonthUsage
 from telemetry.models import UsageRecord
+from telemetry.usage_sums import Asked, sums_of
 from tests.rest.programs import speaking
 from tests.scale.filling import RARE_MODEL
 
@@ -85,6 +86,10 @@ def questions(tenant: Tenant, since: datetime, now: datetime) -> Iterator[tuple[
     yield rest("usage-history", span, limit="100", policy_result="blocked")
     yield rest("usage-history", span, limit="100", model=RARE_MODEL)
     yield rest("daily-aggregates", {})
+    # Where days begin in the middle of an hour of UTC.
+    for group in ("day", "hour", "agent_id,day"):
+        asked = Asked(tenant.pk, "Asia/Kolkata", since, now, tuple(group.split(",")))
+        yield f"sums by {group} in Kolkata", lambda asked=asked: sums_of(asked)  # type: ignore[misc]
     yield (
         "the metrics' sums of the month, of all tenants",
         lambda: MonthUsage().of(list(Integration.objects.present().select_related("tenant")), now),

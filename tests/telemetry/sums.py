@@ -11,9 +11,9 @@ from django.db import connection
 
 from accounts.models import Tenant
 from enforcement.models import EnforcementDecision
-from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, CellTable
+from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, STRETCHES, CellTable
 from telemetry.days import SUMS
-from telemetry.derived import Sums, UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter
+from telemetry.derived import Sums, UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter, UsageStretch
 from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, USAGE, Kind
 from telemetry.models import UsageAdjustment, UsageRecord
 from telemetry.roll_up import add_rows
@@ -70,12 +70,10 @@ def _place(call: UsageRecord) -> tuple[Any, ...]:
     return tuple(getattr(call, name) for name in PLACE)
 
 
-def expected(tenant: Tenant) -> tuple[Table, Table, Table]:
-    """Days, quarters and agents: of a day the calls as soon as they are there, everything else once it is rolled up."""
+def expected(tenant: Tenant) -> list[Table]:
+    """Days and each table of cells: of a day calls as soon as they are there, everything else once it is rolled up."""
     queued = set(UnsealedRow.objects.filter(tenant_id=tenant.pk).values_list("kind", "row_id"))
-    days: Table = defaultdict(Counter)
-    quarters: Table = defaultdict(Counter)
-    agents: Table = defaultdict(Counter)
+    days, quarters, stretches, agents = (defaultdict[tuple[Any, ...], Counter[str]](Counter) for _ in range(4))
     for kind, row_id, at, place, counts in facts_of(tenant.pk):
         is_queued = (kind.number, row_id) in queued
         if place[0] is not None and not (is_queued and kind is DECISION):
@@ -83,28 +81,26 @@ def expected(tenant: Tenant) -> tuple[Table, Table, Table]:
         if not is_queued:
             hour = at.replace(minute=0, second=0, microsecond=0)
             quarters[hour.replace(minute=at.minute // 15 * 15), *place[:-1]].update(counts)
-            agents[hour.replace(minute=at.minute // 30 * 30), *place].update(counts)
-    return days, quarters, agents
+            stretches[hour.replace(hour=at.hour // 4 * 4), *place[:-1]].update(counts)
+            agents[hour, *place].update(counts)
+    return [days, quarters, stretches, agents]
 
 
-def kept(tenant: Tenant) -> tuple[Table, Table, Table]:
-    """Days, quarters and agents as they are."""
+def kept(tenant: Tenant) -> list[Table]:
+    """Days and each table of cells as they are."""
 
     def sums(row: Sums) -> Counter[str]:
         return Counter({name: getattr(row, name) for name in SUMS})
 
-    def cells_of(model: type[UsageQuarter] | type[UsageOfAgents], table: CellTable) -> Table:
-        return {
-            (cell.starts_at, *(getattr(cell, name) for name in table.dimensions)): sums(cell)
-            for cell in model.objects.filter(tenant_id=tenant.pk)
-        }
+    def cells_of(cells: Iterable[UsageQuarter | UsageStretch | UsageOfAgents], table: CellTable) -> Table:
+        return {(cell.starts_at, *(getattr(cell, name) for name in table.dimensions)): sums(cell) for cell in cells}
 
-    days = UsageDay.objects.filter(tenant_id=tenant.pk)
-    return (
-        {(day.integration_id, day.date): sums(day) for day in days},
-        cells_of(UsageQuarter, QUARTERS),
-        cells_of(UsageOfAgents, AGENTS),
-    )
+    return [
+        {(day.integration_id, day.date): sums(day) for day in UsageDay.objects.filter(tenant_id=tenant.pk)},
+        cells_of(UsageQuarter.objects.filter(tenant_id=tenant.pk), QUARTERS),
+        cells_of(UsageStretch.objects.filter(tenant_id=tenant.pk), STRETCHES),
+        cells_of(UsageOfAgents.objects.filter(tenant_id=tenant.pk), AGENTS),
+    ]
 
 
 def check_sums(tenant: Tenant) -> None:

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Tenant
-from telemetry.derived import UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter
+from telemetry.derived import UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter, UsageStretch
 from telemetry.rebuilding import EvidenceGone, rebuild
 from tests import people
 from tests.commands.asking import PROJECT, ask, database_url
@@ -52,7 +52,7 @@ def roll_some_up(chance: random.Random) -> None:
 
 def spoil(chance: random.Random) -> None:
     """Sums as nobody should find them."""
-    for rows in (UsageDay.objects, UsageQuarter.objects, UsageOfAgents.objects):
+    for rows in (UsageDay.objects, UsageQuarter.objects, UsageStretch.objects, UsageOfAgents.objects):
         for row in rows.filter(tenant_id=people.acme().pk):
             if chance.random() < 0.2:
                 row.delete()
@@ -96,22 +96,23 @@ def test_what_is_right_is_not_written_and_what_is_wrong_is_told() -> None:
     drain()
     day = now.date()
     made = rebuild(tenant, day)
-    assert (made.calls, made.cost_nanos, made.wrong_days, made.wrong_quarters, made.wrong_agents) == (1, 100, 0, 0, 0)
+    assert (made.calls, made.cost_nanos, made.wrong_days, made.wrong_cells) == (1, 100, 0, 0)
     UsageDay.objects.update(blocked=7)
     UsageQuarter.objects.update(calls=7)
-    UsageOfAgents.objects.filter(policy_result="blocked").delete()
+    UsageStretch.objects.filter(policy_result="blocked").delete()
+    UsageOfAgents.objects.filter(policy_result="blocked").update(agent_id="nobody")
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--date={day}", "--dry-run")
-    assert (shown["date"], *wrong_in(shown)) == (str(day), 1, 2, 1)
+    assert (shown["date"], *wrong_in(shown)) == (str(day), 1, 5)
     assert UsageDay.objects.get().blocked == 7
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--from={day}", f"--to={day}")
-    assert wrong_in(shown) == (1, 2, 1)
+    assert wrong_in(shown) == (1, 5)
     (shown,) = ask("backfill_usage", "--lookback=1")
-    assert wrong_in(shown) == (0, 0, 0)
+    assert wrong_in(shown) == (0, 0)
     check_sums(tenant)
 
 
-def wrong_in(shown: dict[str, Any]) -> tuple[int, int, int]:
-    return shown["wrong_days"], shown["wrong_quarters"], shown["wrong_agents"]
+def wrong_in(shown: dict[str, Any]) -> tuple[int, int]:
+    return shown["wrong_days"], shown["wrong_cells"]
 
 
 @pytest.mark.django_db

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 ZONE = "Asia/Kathmandu"
-"""Its hours begin with a quarter of an hour of UTC that no half hour begins with."""
 HALF = "Asia/Kolkata"
+"""Hours of both begin in the middle of an hour of UTC, and a day in the middle of four."""
 
 
 def furnish(tenant: Tenant, chance: random.Random) -> None:
@@ -125,7 +125,7 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
             ("tag:team",), ("tag:an, odd)s %(name", "model"), ("end_user", "tag:team"),
         ]:  # fmt: skip
             check(Asked(tenant.pk, ZONE, since, until, by))
-        for zone in (ZONE, HALF):
+        for zone in (ZONE, HALF, "Europe/Berlin"):
             for by in [("agent_id", "day"), ("agent_id", "hour"), ("agent_id", "model"), ("session_id", "agent_id")]:
                 check(Asked(tenant.pk, zone, since, until, by))
             check(Asked(tenant.pk, zone, since, until, ("month",), {"agent_id": "bot"}))
@@ -148,13 +148,16 @@ def test_calls_are_not_read_where_cells_tell() -> None:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE cus_usage_quarters SET cost_nanos = 7")
         cursor.execute("UPDATE cus_usage_of_agents SET cost_nanos = 8")
+        cursor.execute("UPDATE cus_usage_stretches SET cost_nanos = 9")
 
     def told_by(zone: str, *by: str, **equal: str) -> int:
         return int(sums_of(Asked(call.tenant_id, zone, *SPANS[0], by, equal))[0]["cost_nanos"])
 
     assert told_by(ZONE, "model", "hour", model="m") == 7
-    assert told_by(ZONE, "model", "agent_id", model="m") == told_by(HALF, "agent_id", "hour") == 8
-    assert told_by(ZONE, "agent_id", "hour") == told_by(ZONE, "session_id") == 5
+    assert told_by(ZONE, "model", "day") == told_by(HALF, "month") == told_by("UTC", "provider") == 9
+    for by in (["model"], ["day"]):
+        assert told_by(HALF, "agent_id", *by, model="m") == told_by("Europe/Berlin", "agent_id", "hour") == 8
+    assert told_by(HALF, "agent_id", "hour") == told_by(HALF, "session_id") == 5
 
 
 def test_sessions_come_in_order_a_page_at_a_time() -> None:

@@ -20,8 +20,8 @@ USUAL_LOOKBACK = 1
 
 class Command(HouseCommand):
     help = (
-        "Make the sums of days, of quarters of an hour and of agents anew from evidence: of one day of one customer in "
-        "each transaction, while calls go on. It may be ended at any time and run again; what is right is not written. "
+        "Make the sums of days and all cells anew from evidence: of one day of one customer in each transaction, while "
+        "calls go on. It may be ended at any time and run again; what is right is not written. "
         "Yesterday and today, in each customer's time zone, if no day is named."
     )
 
@@ -45,11 +45,10 @@ class Command(HouseCommand):
                 except EvidenceGone:
                     gone += 1
                 else:
-                    if made.calls or made.wrong_days or made.wrong_quarters or made.wrong_agents:
+                    if made.calls or made.wrong_days or made.wrong_cells:
                         shown.append({
                             "tenant": tenant.slug, "date": each, "calls": made.calls, "cost_nanos": made.cost_nanos,
-                            "wrong_days": made.wrong_days, "wrong_quarters": made.wrong_quarters,
-                            "wrong_agents": made.wrong_agents,
+                            "wrong_days": made.wrong_days, "wrong_cells": made.wrong_cells,
                         })  # fmt: skip
                 advance(1)
         if gone:

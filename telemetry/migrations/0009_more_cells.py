@@ -7,12 +7,15 @@ SUMS = (
 )
 NAMES = SUMS.split(", ")
 ADDED = ", ".join(f"sum({name})::bigint AS {name}" for name in NAMES)
-HALF_HOUR = "date_bin('1800 seconds', starts_at, 'epoch'::timestamptz)"
+HOUR, STRETCH = (f"date_bin('{hours} hours', starts_at, 'epoch'::timestamptz)" for hours in (1, 4))
 MOVE = f"""
 ALTER TABLE cus_usage_of_agents SET (fillfactor = 70);
 INSERT INTO cus_usage_of_agents ({KEY}, agent_id, {SUMS})
-SELECT {KEY.replace("starts_at", HALF_HOUR)}, agent_id, {ADDED}
+SELECT {KEY.replace("starts_at", HOUR)}, agent_id, {ADDED}
 FROM cus_usage_quarters GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2;
+ALTER TABLE cus_usage_stretches SET (fillfactor = 70);
+INSERT INTO cus_usage_stretches ({KEY}, {SUMS})
+SELECT {KEY.replace("starts_at", STRETCH)}, {ADDED} FROM cus_usage_quarters GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2;
 CREATE TEMPORARY TABLE of_all_agents ON COMMIT DROP AS
 SELECT {KEY}, {ADDED} FROM cus_usage_quarters GROUP BY 1, 2, 3, 4, 5, 6, 7;
 TRUNCATE cus_usage_quarters;
@@ -23,7 +26,7 @@ INSERT INTO cus_usage_quarters ({KEY}, {SUMS}) SELECT {KEY}, {SUMS} FROM of_all_
 
 
 class Migration(migrations.Migration):
-    """What quarters are told apart by agents is moved to a table of its own. Turned back, sums are made by a backfill."""
+    """Quarters are told apart by agents no more. Turned back, they are to be made by a backfill."""
 
     dependencies = [("telemetry", "0008_blocked_calls")]
 
@@ -60,6 +63,41 @@ class Migration(migrations.Migration):
                             "policy_result", "agent_id",
                         ),
                         name="cus_usage_of_agents_once",
+                        nulls_distinct=False,
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="UsageStretch",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("calls", models.BigIntegerField(default=0)),
+                ("tokens_in", models.BigIntegerField(default=0)),
+                ("tokens_out", models.BigIntegerField(default=0)),
+                ("cost_nanos", models.BigIntegerField(default=0)),
+                ("latency_ms", models.BigIntegerField(default=0)),
+                ("calls_of_known_latency", models.BigIntegerField(default=0)),
+                ("calls_of_known_cost", models.BigIntegerField(default=0)),
+                ("calls_of_known_tokens", models.BigIntegerField(default=0)),
+                ("errors", models.BigIntegerField(default=0)),
+                ("blocked", models.BigIntegerField(default=0)),
+                ("tenant_id", models.UUIDField()),
+                ("starts_at", models.DateTimeField()),
+                ("integration_id", models.UUIDField(null=True)),
+                ("key_id", models.UUIDField(null=True)),
+                ("provider", models.CharField(max_length=32)),
+                ("model", models.CharField(max_length=200)),
+                ("policy_result", models.CharField(max_length=16)),
+            ],
+            options={
+                "db_table": "cus_usage_stretches",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=(
+                            "tenant_id", "starts_at", "integration_id", "key_id", "provider", "model", "policy_result",
+                        ),
+                        name="cus_usage_stretches_once",
                         nulls_distinct=False,
                     )
                 ],

@@ -1,0 +1,64 @@
+"""How a span of time is covered by cells: by as few and as long ones as tell apart what is asked, else by evidence."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from telemetry.cells import CellTable
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a span and the table whose cells are read there; none: the evidence."""
+
+    table: CellTable | None
+    since: datetime
+    until: datetime
+
+
+def covering(
+    since: datetime, until: datetime, tables: Sequence[CellTable], cuts: Sequence[datetime] = ()
+) -> list[Piece]:
+    """The pieces that the span consists of, in order.
+
+    `tables` are those that may be read, the one with the longest cells first. No cell lies over one of the `cuts`,
+    which are in order.
+    """
+    inside = [cut for cut in cuts if since < cut < until]
+    pieces: list[Piece] = []
+    for begin, end in zip([since, *inside], [*inside, until], strict=True):
+        for piece in _between(begin, end, tables):
+            if pieces and pieces[-1].table == piece.table:
+                piece = Piece(piece.table, pieces.pop().since, piece.until)
+            pieces.append(piece)
+    return pieces
+
+
+def beginnings(since: datetime, until: datetime, zone: ZoneInfo, *, of_months: bool) -> list[datetime]:
+    """The midnights of a time zone between two moments, in order; only those that months begin with, or all."""
+    first, last = since.astimezone(zone).date(), until.astimezone(zone).date()
+    days = (first + timedelta(days=number) for number in range(1, (last - first).days + 1))
+    return [datetime.combine(day, time(), zone) for day in days if day.day == 1 or not of_months]
+
+
+def strikes_with(table: CellTable, zone: ZoneInfo, since: datetime, until: datetime) -> bool:
+    """Whether each hour of a time zone consists of cells of a table, in a span in which it keeps its minutes."""
+    offsets = (at.astimezone(zone).utcoffset() or timedelta() for at in (since, until))
+    cell = timedelta(seconds=table.seconds)
+    return not timedelta(hours=1) % cell and not any(offset % cell for offset in offsets)
+
+
+def _between(since: datetime, until: datetime, tables: Sequence[CellTable]) -> Iterator[Piece]:
+    if since >= until:
+        return
+    if not tables:
+        yield Piece(None, since, until)
+        return
+    first, last = tables[0].start_after(since), tables[0].start_before(until)
+    if first >= last:
+        yield from _between(since, until, tables[1:])
+        return
+    yield from _between(since, first, tables[1:])
+    yield Piece(tables[0], first, last)
+    yield from _between(last, until, tables[1:])

@@ -1,0 +1,65 @@
+"""A span is covered once, by whole cells that lie in one group, and by the longest there are."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from telemetry.cells import AGENTS, QUARTERS, STRETCHES
+from telemetry.coverings import Piece, beginnings, covering, strikes_with
+
+BEGIN = datetime(2026, 10, 20, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe"])
+def test_nothing_is_left_out_and_nothing_is_read_twice(zone: str) -> None:
+    chance = random.Random(zone)
+    for _ in range(200):
+        since = BEGIN + timedelta(seconds=chance.randrange(10 * 86_400), microseconds=chance.randrange(2))
+        until = since + timedelta(seconds=int(chance.random() ** 4 * 30 * 86_400) + 1)
+        cuts = beginnings(since, until, ZoneInfo(zone), of_months=False)
+        pieces = covering(since, until, chance.choice([[], [QUARTERS], [STRETCHES, QUARTERS], [AGENTS]]), cuts)
+        assert (pieces[0].since, pieces[-1].until) == (since, until)
+        for piece, following in pairwise(pieces):
+            assert piece.until == following.since
+            assert piece.table != following.table
+        for piece in pieces:
+            assert piece.since < piece.until
+            for cell in (piece.table,) if piece.table is not None else ():
+                assert cell.start_before(piece.since) == piece.since
+                assert cell.start_before(piece.until) == piece.until
+                inside = [cut for cut in cuts if piece.since < cut < piece.until]
+                assert all(cell.start_before(cut) == cut for cut in inside)
+
+
+def test_what_is_in_between_is_read_from_the_longest_cells() -> None:
+    since, until = BEGIN + timedelta(minutes=7), BEGIN + 50 * HOUR
+    first, last = BEGIN + timedelta(minutes=15), BEGIN + 4 * HOUR
+    assert covering(since, until, [STRETCHES, QUARTERS]) == [
+        Piece(None, since, first),
+        Piece(QUARTERS, first, last),
+        Piece(STRETCHES, last, BEGIN + 48 * HOUR),
+        Piece(QUARTERS, BEGIN + 48 * HOUR, until),
+    ]
+    assert covering(until, until, [QUARTERS]) == []
+
+
+def test_days_and_months_begin_where_their_zone_is() -> None:
+    zone = ZoneInfo("Asia/Kolkata")
+    span = (BEGIN, BEGIN + timedelta(days=20))
+    assert beginnings(*span, zone, of_months=True) == [datetime(2026, 10, 31, 18, 30, tzinfo=UTC)]
+    days = beginnings(*span, zone, of_months=False)
+    assert (len(days), days[0]) == (20, datetime(2026, 10, 20, 18, 30, tzinfo=UTC))
+
+
+def test_an_hour_consists_of_cells_or_it_does_not() -> None:
+    span = (BEGIN, BEGIN + timedelta(days=20))
+
+    def strikes(zone: str) -> list[bool]:
+        return [strikes_with(table, ZoneInfo(zone), *span) for table in (QUARTERS, AGENTS, STRETCHES)]
+
+    assert strikes("Europe/Berlin") == [True, True, False]
+    assert strikes("Asia/Kolkata") == strikes("Asia/Kathmandu") == [True, False, False]
