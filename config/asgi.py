@@ -28,6 +28,7 @@ def close_connections(**_: Any) -> None:
 request_finished.connect(close_connections)
 
 # These modules need Django to be set up.
+from config.body_caps import capped  # noqa: E402
 from monitoring.listeners import model_labels  # noqa: E402
 from proxy.answers import send_json  # noqa: E402
 from proxy.door import Door  # noqa: E402
@@ -47,4 +48,5 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     elif ROLE == "gateway" and scope["path"] != "/metrics":
         await send_json(send, 404, {"detail": "This process serves programs only."})
     else:
+        receive, send = capped(receive, send)
         await django(scope, receive, send)

@@ -31,6 +31,7 @@ from integrations.snapshot_store import load_tenant
 from telemetry.services import current_book
 
 MOST_RECORDS = 1_000
+MOST_BATCH_BYTES = 16 * 1024 * 1024
 CONFLICT = "Something else was told of this call before."
 RESULTS = ("recorded", "duplicate", "carried", "conflict", "refused")
 
@@ -72,6 +73,7 @@ class IngestView(APIView):
 class IngestBatchView(APIView):
     """`POST /api/v1/cus/telemetry/llm-usage/batch`: up to 1,000 of them, each answered by itself, in order."""
 
+    most_body_bytes = MOST_BATCH_BYTES
     authentication_classes = [GatewayKeyAuthentication, IntegrationKeyAuthentication]
     permission_classes = [IsAuthenticated, MayIngest]
 

@@ -30,6 +30,7 @@ from accounts.invitation_services import InvitationGone
 from accounts.people import AddressUnproven
 from accounts.ranks import LastOwner, RankRefused
 from accounts.services import IsAMember, NotAMember
+from config.rest.parsing import BodyTooLarge
 from config.rest.request_ids import is_rest, request_id_of
 from integrations.custody import BadReference
 from integrations.gateway_keys import masked
@@ -162,7 +163,7 @@ def _known(error: Exception) -> Exception:
     if isinstance(error, AWAY):
         return StoreAway()
     if isinstance(error, RequestDataTooBig):
-        return TooLarge()
+        return TooLarge(str(error) if isinstance(error, BodyTooLarge) else None)
     if isinstance(error, AddressUnproven):
         return Conflict(error.message, "address_unproven")
     if isinstance(error, NotAuthenticated):

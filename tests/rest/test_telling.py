@@ -1,5 +1,6 @@
 """Calls that did not pass the gateway: told once, for ever, counted by every limit and refused by none."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -287,6 +288,18 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
     ]  # fmt: skip
     assert (answer["recorded"], answer["refused"], UsageRecord.objects.count()) == (4, 15, 4)
     assert {row.tenant_id for row in UsageRecord.objects.all()} == {asker.tenant.pk}
+
+
+def test_a_batch_may_be_larger_than_other_bodies_and_has_an_end_of_its_own() -> None:
+    asker = teller()
+    large = call(asker, metadata={"x": "y" * 31_000})
+    assert len(told_batch(asker, [large] * 100)) == 100
+    padding = " " * (16 * 1024 * 1024)
+    for body, path in ((f'{{"records": []{padding}}}', BATCH), (f"{{{padding[:3_000_000]}}}", USAGE)):
+        answer = asker.client.generic("POST", f"/api/v1/{path}", body, content_type="application/json")
+        assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+        assert re.search(r"more than (16,777,216|2,621,440) bytes", answer.json()["detail"])
+    assert UsageRecord.objects.count() == 1
 
 
 def test_what_the_database_takes_in_no_form_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:

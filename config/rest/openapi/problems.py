@@ -75,7 +75,7 @@ def problems_of(operation: Operation, *, has_target: bool) -> dict[int, Codes]:
         406: NO_JSON_WANTED,
         409: {**operation.conflicts, **(RUNNING if operation.can_repeat else {})},
         412: OUTDATED if operation.checks_version else {},
-        413: {**operation.too_large, **(TOO_LARGE if operation.takes or operation.can_repeat else {})},
+        413: {**(TOO_LARGE if operation.takes or operation.can_repeat else {}), **operation.too_large},
         415: NO_JSON_SENT if operation.takes else {},
         422: REUSED if operation.can_repeat else {},
         429: {**TOO_OFTEN, **operation.delays},

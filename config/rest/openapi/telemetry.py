@@ -16,7 +16,7 @@ from config.rest.openapi.fields import (
 )
 from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations
 from enforcement.coverage_api import CoverageView, OverrideSerializer
-from enforcement.ingest_api import MOST_RECORDS, RESULTS, IngestBatchView, IngestView
+from enforcement.ingest_api import MOST_BATCH_BYTES, MOST_RECORDS, RESULTS, IngestBatchView, IngestView
 from enforcement.told_calls import MOST_CENTS, MOST_NANOS, MOST_TOKENS
 from integrations.doors import StrictSerializer
 from integrations.models import Scope
@@ -158,6 +158,7 @@ OPERATIONS: Operations = {
     (IngestBatchView, "post"): Operation(
         id="tellCalls", summary="Tell of up to 1,000 calls, each judged by itself", tag=TAG, scopes=(INGEST,),
         takes=ToldBatchSerializer, body={"records": [CALL]}, answers=ToldBatchRecord,
+        too_large={"request_too_large": f"The body has more than {MOST_BATCH_BYTES:,} bytes."},
     ),
     (CoverageView, "get"): Operation(
         id="getCoverage", summary="Show how much of an integration's calls passes the gateway", tag=TAG,

@@ -1,0 +1,28 @@
+"""How much of a body reaches Django, whose handler would keep on disk whatever comes before anybody looks at it."""
+
+from config.rest.parsing import LARGEST_BODY_BYTES
+from proxy.answers import Message, Receive, Send, send_json
+
+
+def capped(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """The same exchange, in which a body that nobody takes ends with a 413 before all of it has come."""
+    taken, is_refused = 0, False
+
+    async def receive_some() -> Message:
+        nonlocal taken, is_refused
+        if is_refused:
+            return {"type": "http.disconnect"}
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > LARGEST_BODY_BYTES:
+            is_refused = True
+            detail = f"The body has more than {LARGEST_BODY_BYTES:,} bytes."
+            await send_json(send, 413, {"status": 413, "code": "request_too_large", "detail": detail})
+            return {"type": "http.disconnect"}
+        return message
+
+    async def send_unless_refused(message: Message) -> None:
+        if not is_refused:
+            await send(message)
+
+    return receive_some, send_unless_refused
