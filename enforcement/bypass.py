@@ -12,6 +12,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.models import AuditEvent
 from enforcement.portraits import BYPASS, Bypass
+from integrations.models import Integration
 from telemetry.entries import OUTSIDE, UsageEntry
 
 HOUR = timedelta(hours=1)
@@ -27,7 +28,9 @@ def note_bypass(*, entries: Iterable[UsageEntry], actor: Actor, now: datetime) -
     calls = Counter((entry.tenant_id, entry.integration_id) for entry in entries if OUTSIDE in entry.flags)
     for (tenant_id, integration_id), count in calls.items():
         if (until := _said.get(integration_id)) is None or until <= now:
-            _said[integration_id] = _say(Bypass(tenant_id, integration_id, count), actor, now) + HOUR
+            names = Integration.objects.for_tenant(tenant_id).filter(pk=integration_id).values_list("name", flat=True)
+            bypass = Bypass(tenant_id, integration_id, names.first() or str(integration_id), count)
+            _said[integration_id] = _say(bypass, actor, now) + HOUR
 
 
 @transaction.atomic

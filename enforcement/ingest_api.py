@@ -157,7 +157,9 @@ def _witness_conflicts(request: Request, made: Sequence[tuple[Offer, Outcome]]) 
 def _raised(refusal: Refusal) -> APIException:
     if refusal.status != status.HTTP_400_BAD_REQUEST:
         return Refused(refusal.status, refusal.code, refusal.detail)
-    return ValidationError({refusal.field or "non_field_errors": [ErrorDetail(refusal.detail, refusal.code)]})
+    return ValidationError(
+        {one.field or "non_field_errors": [ErrorDetail(one.detail, one.code)] for one in refusal.every}
+    )  # fmt: skip
 
 
 def _record(offer: Offer, outcome: Outcome) -> dict[str, Any]:
@@ -184,13 +186,18 @@ def _result(made: Made) -> dict[str, Any]:
             "code": made.code,
             "field": _shown(made.field) if made.field is not None else None,
             "detail": _shown(made.detail),
+            "errors": [
+                {"field": _shown(one.field) if one.field else None, "code": one.code, "detail": _shown(one.detail)}
+                for one in made.every
+            ],
         }
     offer, outcome = made
     code, detail = outcome.code, outcome.detail
     if outcome.result == "conflict":
         code, detail = "call_id_conflict", CONFLICT
     field = offer.refusal.field if offer.refusal is not None and outcome.result == "refused" else None
-    return {**_record(offer, outcome), "code": code, "field": field, "detail": detail}
+    wrong = [{"field": field, "code": code, "detail": detail}] if outcome.result == "refused" else []
+    return {**_record(offer, outcome), "code": code, "field": field, "detail": detail, "errors": wrong}
 
 
 def _shown(text: str) -> str:

@@ -21,9 +21,10 @@ class Bypass:
 
     tenant_id: UUID
     integration_id: UUID
+    name: str
     calls: int
 
 
-BYPASS = Portrait("integration", ("calls",), id="integration_id", label=lambda bypass: str(bypass.integration_id))
+BYPASS = Portrait("integration", ("calls",), id="integration_id", label=lambda bypass: bypass.name)
 COVERAGE_OVERRIDE = Portrait("integration", ("reason", "created_at"), {"override": lambda override: True})
 CALL = Portrait("call", ("digest",), id="call_id", label=lambda call: str(call.call_id))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ from telemetry.tags import beside_of
 from telemetry.usage import Usage
 
 SOURCE = "ingest"
+LONGEST_NAMED, MOST_WRONG = 64, 50
 AHEAD = timedelta(minutes=5)
 """How far the clocks of programs may be ahead of ours."""
 MOST_TOKENS = 10**9
@@ -82,15 +83,22 @@ class ToldCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metadata: dict[str, Any] = {}
 
 
+FIELDS = {field.name: field for field in msgspec.structs.fields(ToldCall)}
+
+
 class Refusal(Exception):
     """A record that does not become evidence. Another record beside it may."""
 
-    def __init__(self, code: str, detail: str, *, field: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self, code: str, detail: str, *, field: str | None = None, status: int = 400, others: Sequence["Refusal"] = ()
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.field = field
         self.status = status
+        self.every = (self, *others)
+        """What else is wrong with the record, too, each with a field of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +235,7 @@ def _read(record: Any) -> ToldCall:
     try:
         told = msgspec.convert(record, ToldCall)
     except msgspec.ValidationError as error:
-        raise _refusal_of(str(error)) from None
+        raise _whole_refusal(record, _refusal_of(str(error))) from None
     except RecursionError:
         raise Refusal("invalid", "The record is nested too deep.") from None
     if told.occurred_at is not None and told.created_at is not None:
@@ -237,12 +245,36 @@ def _read(record: Any) -> ToldCall:
     return told
 
 
+def _whole_refusal(record: Any, found: Refusal) -> Refusal:
+    """The refusal that was found with all others of the same record: whoever reads it mends everything at once."""
+    if not isinstance(record, Mapping):
+        return found
+    wrong = {name: _unknown(name) for name in map(str, record) if name not in FIELDS}
+    for name, field in FIELDS.items():
+        if name not in record:
+            if field.required:
+                wrong[name] = Refusal("required", "This field is required.", field=name)
+            continue
+        try:
+            msgspec.convert(record[name], field.type)
+        except msgspec.ValidationError as error:
+            inner = _refusal_of(str(error))
+            deeper = f".{inner.field}" if inner.field else ""
+            wrong[name] = Refusal("invalid", inner.detail, field=f"{name}{deeper}")
+    others = [one for name, one in wrong.items() if found.field is None or name != found.field.partition(".")[0]]
+    return Refusal(found.code, found.detail, field=found.field, others=others[:MOST_WRONG])
+
+
+def _unknown(name: str) -> Refusal:
+    return Refusal("unknown_field", "There is no such field.", field=name[:LONGEST_NAMED])
+
+
 def _refusal_of(said: str) -> Refusal:
     if (placed := AT.fullmatch(said)) is not None:
         return Refusal("invalid", placed[1], field=placed[2].replace("[...]", "") or None)
     named = NAMED.search(said)
     if named is not None and "unknown field" in said:
-        return Refusal("unknown_field", "There is no such field.", field=named[1][:64])
+        return _unknown(named[1])
     if named is not None and "required field" in said:
         return Refusal("required", "This field is required.", field=named[1])
     return Refusal("invalid", said)

@@ -105,8 +105,10 @@ def integrations_of(key: KeySnapshot) -> QuerySet[Integration]:
 
 
 def keys_of(key: KeySnapshot) -> QuerySet[GatewayKey]:
-    """The gateway keys of a key's tenant."""
-    return GatewayKey.objects.for_tenant(key.tenant_id)
+    """The gateway keys of a key's tenant; its own alone of one that was not given everything and manages nothing."""
+    rows = GatewayKey.objects.for_tenant(key.tenant_id)
+    is_restricted = key.integration_ids or key.allowed_models
+    return rows.filter(pk=key.id) if is_restricted and Scope.MANAGE not in key.scopes else rows
 
 
 def check_unrestricted(key: KeySnapshot) -> None:

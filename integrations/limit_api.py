@@ -44,6 +44,7 @@ class LimitExists(APIException):
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "limit_exists"
+    fields = ("scope", "metric", "period")
 
 
 class LimitIsLifted(APIException):

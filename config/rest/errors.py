@@ -102,6 +102,7 @@ class NameTaken(Conflict):
 
     default_detail = SAYINGS[NAME_ONCE]
     default_code = "name_taken"
+    fields = ("name",)
 
 
 def told(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -113,8 +114,10 @@ def told(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(known, StoreAway):
         answer["Retry-After"] = RETRY_SECONDS
     answer.data = _problem_of(answer.status_code, answer.data, request_id_of(context["request"]))
-    if isinstance(known, NameTaken):
-        answer.data["errors"] = [{"field": "name", "code": known.default_code, "detail": str(known.detail)}]
+    # A refusal other than a 400 may have fields that are in the way, too.
+    if fields := getattr(known, "fields", ()):
+        code, detail = answer.data["code"], answer.data["detail"]
+        answer.data["errors"] = [{"field": field, "code": code, "detail": detail} for field in fields]
     answer.content_type = PROBLEM
     return answer
 

@@ -9,10 +9,11 @@ from accounts.models import Tenant
 from integrations.custody import REFERENCE_SCHEMES
 from integrations.imports.reading import Node
 from integrations.imports.wanted import BadFile, Wanted, WantedIntegration, WantedKey, WantedLimit
-from integrations.limits import Limit, Mode
-from integrations.models import GatewayKey, Integration, Status
+from integrations.limits import Limit, LimitScope, Metric, Mode, Period
+from integrations.models import GatewayKey, Integration, OnDisconnect, OutagePolicy, Scope, Status
 
 FORMAT = "customhouse-configuration/1"
+LIMIT_WORDS = {"scope": LimitScope.values, "metric": Metric.values, "period": Period.values}
 
 
 def read(text: str) -> Wanted:
@@ -55,8 +56,8 @@ def _integration(node: Node) -> WantedIntegration:
         credential=reference,
         default_model=node.text("default_model"),
         max_output_tokens=node.whole("max_output_tokens"),
-        on_disconnect=node.text("on_disconnect"),
-        outage_policy=node.text("outage_policy"),
+        on_disconnect=node.word("on_disconnect", OnDisconnect.values),
+        outage_policy=node.word("outage_policy", OutagePolicy.values),
         enabled=node.truth("enabled"),
     )
 
@@ -65,7 +66,7 @@ def _key(node: Node) -> WantedKey:
     node.only("name", "scopes", "integrations", "models", "networks", "expires_at", "frozen")
     return WantedKey(
         name=node.needed("name"),
-        scopes=node.texts("scopes"),
+        scopes=node.words("scopes", Scope.values),
         integrations=node.texts("integrations"),
         models=node.texts("models"),
         networks=node.texts("networks"),
@@ -79,12 +80,15 @@ def _limit(node: Node) -> WantedLimit:
     amount = node.whole("amount")
     if amount is None:
         raise BadFile(f"{node.where} has no `amount`.")
+    for name, words in LIMIT_WORDS.items():
+        node.needed(name)
+        node.word(name, words)
     return WantedLimit(
         scope=node.needed("scope"),
         metric=node.needed("metric"),
         period=node.needed("period"),
         amount=amount,
-        mode=node.text("mode"),
+        mode=node.word("mode", Mode.values),
         integration=node.text("integration"),
         key=node.text("key"),
         model=node.text("model") or "",

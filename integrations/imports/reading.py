@@ -1,6 +1,6 @@
 """Takes values out of documents that people wrote, and says where one is not what it should be. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,20 @@ class Node:
         if not value:
             raise BadFile(f"{self.where} has no `{name}`.")
         return value
+
+    def word(self, name: str, words: Collection[str]) -> str | None:
+        """One of these words. Raises `BadFile` with all of them for another one."""
+        value = self.text(name)
+        if value is not None and value not in words:
+            raise BadFile(f"`{name}` of {self.where} is not one of {', '.join(words)}.")
+        return value
+
+    def words(self, name: str, words: Collection[str]) -> tuple[str, ...] | None:
+        """Some of these words. Raises `BadFile` like `word`."""
+        values = self.texts(name)
+        if values is not None and not set(values) <= set(words):
+            raise BadFile(f"`{name}` of {self.where} has another word than {', '.join(words)}.")
+        return values
 
     def whole(self, name: str) -> int | None:
         value: int | None = self._value(name, int, "a whole number")

@@ -261,6 +261,8 @@ def document(**fields: object) -> str:
         (document(integrations=[{"name": "a", "type": "openai", "credential_ref": SECRET}]), "is no reference"),
         (document(keys=[{"name": "a", "expires_at": "2031-01-01"}]), "a time with its zone"),
         (document(keys=[{"name": "a", "scopes": "read"}]), "a list of texts"),
+        (document(keys=[{"name": "a", "scopes": ["all"]}]), "another word than inference, read"),
+        (document(integrations=[{"name": "a", "type": "openai", "outage_policy": "x"}]), "not one of deny, allow"),
     ],
 )
 def test_our_own_document_holds_what_is_known_and_no_secret(text: str, why: str) -> None:
@@ -277,7 +279,7 @@ def test_our_own_document_holds_what_is_known_and_no_secret(text: str, why: str)
         ({"integrations": [{"name": "prod", "type": "openai", "base_url": "https://b.example/v1"}]}, "key again"),
         ({"keys": [{"name": "new", "integrations": ["nothing"]}]}, "no integration `nothing`"),
         ({"limits": [{"scope": "key", "key": "no", "metric": "cost", "period": "day", "amount": 1}]}, "one key named"),
-        ({"limits": [{"scope": "tenant", "metric": "cost", "period": "eon", "amount": 1}]}, "not a valid choice"),
+        ({"limits": [{"scope": "tenant", "metric": "cost", "period": "eon", "amount": 1}]}, "of minute, hour, day"),
     ],
 )
 def test_what_cannot_be_is_refused_as_a_whole(tmp_path: Path, wanted: dict[str, Any], why: str) -> None:

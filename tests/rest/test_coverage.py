@@ -78,6 +78,7 @@ def test_a_bypass_is_said_once_an_hour_and_integration() -> None:
     assert [(event.object_id, event.after) for event in events] == [
         (str(asker.integration.pk), {"calls": 3}), (str(other.integration.pk), {"calls": 1}),
     ]  # fmt: skip
+    assert [event.object_label for event in events] == [asker.integration.name, other.integration.name]
     bypass._said.clear()
     rows = UsageRecord.objects.filter(integration_id=asker.integration.pk)
     later = datetime.now(UTC) + timedelta(minutes=61)

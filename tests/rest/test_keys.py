@@ -377,3 +377,12 @@ class TestTesting:
         act(asker, made, "freeze")
         _, told = act(asker, made, "test")
         assert (told["valid"], told["status"]) == (False, "frozen")
+
+
+def test_a_restricted_key_that_only_reads_sees_no_key_but_itself() -> None:
+    asker = program("manage")
+    reading = program("read", tenant=asker.tenant, integrations=[asker.integration])
+    assert [one["id"] for one in reading.get("api-keys")[1]["data"]] == [str(reading.key.pk)]
+    assert reading.get(f"api-keys/{reading.key.pk}")[0] == 200
+    assert reading.get(f"api-keys/{asker.key.pk}")[0] == 404
+    assert len(program("read", tenant=asker.tenant).get("api-keys")[1]["data"]) == 3

@@ -136,6 +136,7 @@ def test_a_second_limit_of_a_kind_is_refused_and_one_of_another_kind_is_not() ->
     made = create(asker)
     status, answer = asker.post("limits", NEW | {"amount": 1})
     assert (status, answer["code"], made["id"] in answer["detail"]) == (409, "limit_exists", True)
+    assert [one["field"] for one in answer["errors"]] == ["scope", "metric", "period"]
     for other in (
         {"period": "day"},
         {"metric": "tokens"},

@@ -290,6 +290,22 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
     assert {row.tenant_id for row in UsageRecord.objects.all()} == {asker.tenant.pk}
 
 
+def test_everything_that_is_wrong_with_a_record_is_named_at_once() -> None:
+    asker = teller()
+    wrong = call(asker, tokens_in=-1, latency_ms="long", madel="x", token_classes={"input_text": -1}) | {"model": None}
+    del wrong["call_id"]
+    expected = {
+        ("call_id", "required"), ("latency_ms", "invalid"), ("madel", "unknown_field"), ("model", "invalid"),
+        ("token_classes", "invalid"), ("tokens_in", "invalid"),
+    }  # fmt: skip
+    status, answer = asker.post(USAGE, wrong)
+    assert (status, {(one["field"], one["code"]) for one in answer["errors"]}) == (400, expected)
+    refused, recorded = told_batch(asker, [wrong, call(asker)])
+    assert {(one["field"], one["code"]) for one in refused["errors"]} == expected
+    assert refused["field"] in {field for field, _ in expected}
+    assert recorded["errors"] == []
+
+
 def test_a_batch_may_be_larger_than_other_bodies_and_has_an_end_of_its_own() -> None:
     asker = teller()
     large = call(asker, metadata={"x": "y" * 31_000})

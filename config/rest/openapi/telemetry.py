@@ -84,8 +84,16 @@ class ToldCallRecord(Record):
     created_at = instant()
 
 
+class ToldErrorRecord(Record):
+    """One thing that is wrong with a record; of no field: with the whole of it."""
+
+    field = text("tokens_in", null=True)
+    code = text("invalid", null=True)
+    detail = text("Expected `int` >= 0", null=True)
+
+
 class ToldResultRecord(Record):
-    """What became of one record; a refused one has a code, and the field that is wrong, if it is one."""
+    """What became of one record; a refused one has a code, the field that is wrong, if it is one, and all `errors`."""
 
     call_id = identity(null=True)
     told_call_id = text(AN_ID, null=True)
@@ -97,6 +105,7 @@ class ToldResultRecord(Record):
     code = text(None, null=True)
     field = text(None, null=True)
     detail = text(None, null=True)
+    errors = ToldErrorRecord(many=True)  # type: ignore[assignment]
 
 
 class ToldBatchRecord(Record):
