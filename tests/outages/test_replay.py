@@ -27,8 +27,10 @@ from enforcement.policy import Reason
 from enforcement.replay import Finished, Record
 from enforcement.slots import current
 from enforcement.sweeper import sweep
+from telemetry.attribution import Attribution
 from telemetry.entries import encode
-from telemetry.models import CallId, UsageAdjustment, UsageRecord
+from telemetry.models import CallId, CallTag, UsageAdjustment, UsageRecord
+from telemetry.tags import Beside
 from tests.enforcement.ledgers import admit, asking, database_url, demand, ledger, limit, settlement
 from tests.enforcement.test_crashes import eventually
 from tests.people import acme
@@ -154,7 +156,7 @@ def test_a_journal_that_is_replayed_again_changes_nothing(folder: Path) -> None:
 def test_a_call_whose_process_died_is_charged_at_its_bound_and_its_truth_may_follow(folder: Path) -> None:
     tenant = acme()
     made = limit(tenant, amount=5_000)
-    record = ended(asking(tenant))
+    record = ended(asking(tenant, attribution=Attribution("s-1", beside=Beside(end_user="alice"))))
     leave(folder, record.call)
     with journaling(folder):
         eventually(lambda: is_replayed(folder))
@@ -162,6 +164,7 @@ def test_a_call_whose_process_died_is_charged_at_its_bound_and_its_truth_may_fol
         sweep(connection, grace_seconds=3600)
     usage = UsageRecord.objects.get()
     assert (usage.quality, usage.cost_nanos, usage.source) == ("missing", 1_000, "sweeper")
+    assert (usage.session_id, CallTag.objects.get().end_user) == ("s-1", "alice")
     assert spent() == {str(made.limit_id): (1_000, 0)}
     folder.rmdir()
     leave(folder, record)
