@@ -19,6 +19,8 @@ def own_session() -> Iterator[psycopg.Connection[Any]]:
             yield session
         return
     with closing(django_connection.copy()) as copied:
+        # Whoever reads a file step by step may end it in another thread.
+        copied.inc_thread_sharing()
         copied.ensure_connection()
         yield copied.connection
 
