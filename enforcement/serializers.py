@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from enforcement.estimates import Estimate
-from enforcement.told import Told
+from enforcement.told import MOST_NANOS, Told
 from integrations.doors import ChoiceField
 from integrations.limits import LimitScope, Metric, Mode, Period
 from integrations.money import NANOS_PER_CENT
@@ -25,9 +25,13 @@ class EstimateSerializer(serializers.Serializer[Any]):
     integration_id = serializers.UUIDField()
     model = serializers.CharField(max_length=200, required=False, default="")
     estimated_cost_cents = serializers.DecimalField(
-        max_digits=20, decimal_places=7, min_value=Decimal(0), required=False
+        max_digits=20,
+        decimal_places=7,
+        min_value=Decimal(0),
+        max_value=Decimal(MOST_NANOS // NANOS_PER_CENT),
+        required=False,
     )
-    estimated_cost_nanos = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
+    estimated_cost_nanos = serializers.IntegerField(min_value=0, max_value=MOST_NANOS, required=False)
     estimated_tokens = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, required=False)
     estimated_tokens_in = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, required=False)
     estimated_tokens_out = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, required=False)
@@ -53,7 +57,7 @@ class SettlementSerializer(serializers.Serializer[Any]):
     tokens_in = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, required=False)
     tokens_out = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, required=False)
     cache_read_tokens = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, default=0)
-    cost_nanos = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
+    cost_nanos = serializers.IntegerField(min_value=0, max_value=MOST_NANOS, required=False)
     latency_ms = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
     error_code = serializers.CharField(max_length=100, required=False)
 

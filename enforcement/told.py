@@ -9,6 +9,9 @@ from telemetry.price_book import PriceBook
 from telemetry.pricing import cost_of
 from telemetry.usage import Usage
 
+MOST_NANOS = 10**13
+"""What one call can cost, as far as its program is believed: 10,000 USD."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:

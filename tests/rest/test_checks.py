@@ -136,6 +136,7 @@ def test_a_batch_has_one_to_a_hundred_checks(count: int) -> None:
         {"estimated_tokens": 2**70},
         {"estimated_tokens": 1, "estimated_tokens_in": 1},
         {"estimated_cost_cents": 1, "estimated_cost_nanos": 1},
+        {"estimated_cost_cents": 10**6 + 1},
         {"model": "m" * 201},
     ],
 )

@@ -148,7 +148,13 @@ def test_a_reservation_is_its_keys_own() -> None:
 
 @pytest.mark.parametrize(
     "told",
-    [{}, {"tokens_in": 5}, {"cost_nanos": -1}, {"tokens_in": 1, "tokens_out": 1, "cache_read_tokens": 2}],
+    [
+        {},
+        {"tokens_in": 5},
+        {"cost_nanos": -1},
+        {"cost_nanos": 10**13 + 1},
+        {"tokens_in": 1, "tokens_out": 1, "cache_read_tokens": 2},
+    ],
 )
 def test_an_end_that_says_too_little_or_nonsense_is_refused_and_changes_nothing(told: dict[str, Any]) -> None:
     asker = program()

@@ -17,7 +17,8 @@ from config.rest.openapi.fields import (
 from config.rest.openapi.operations import MANAGE, READ, RESTRICTED, Operation, Operations
 from enforcement.coverage_api import CoverageView, OverrideSerializer
 from enforcement.ingest_api import MOST_BATCH_BYTES, MOST_RECORDS, RESULTS, IngestBatchView, IngestView
-from enforcement.told_calls import MOST_CENTS, MOST_NANOS, MOST_TOKENS
+from enforcement.told import MOST_NANOS
+from enforcement.told_calls import MOST_CENTS, MOST_TOKENS
 from integrations.doors import StrictSerializer
 from integrations.models import Scope
 from telemetry.forget_api import ForgetSerializer, ForgetView
