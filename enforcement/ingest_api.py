@@ -1,5 +1,6 @@
 """REST: programs tell of calls that they made themselves."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,6 +30,8 @@ from integrations.models import Scope
 from integrations.money import cents_of
 from integrations.snapshot_store import load_tenant
 from telemetry.services import current_book
+
+logger = logging.getLogger(__name__)
 
 MOST_RECORDS = 1_000
 MOST_BATCH_BYTES = 16 * 1024 * 1024
@@ -138,6 +141,9 @@ def _offer(teller: Teller, told: Any) -> Offer | Refusal:
         return teller.offer(told)
     except Refusal as refusal:
         return refusal
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others are right
+        logger.error("A record that was told could not be read: %s", type(error).__name__)
+        return Refusal("invalid", "The record cannot be read.")
 
 
 def _witness_conflicts(request: Request, made: Sequence[tuple[Offer, Outcome]]) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec.structs import replace
 
-from enforcement.told import Told, priced
+from enforcement.told import MOST_NANOS, Told, priced
 from integrations.money import NANOS_PER_CENT
 from integrations.snapshot import IntegrationSnapshot, KeySnapshot, LimitSnapshot, TenantSnapshot
 from telemetry.entries import OUTSIDE, UsageEntry, clean
@@ -26,8 +26,6 @@ LONGEST_NAMED, MOST_WRONG = 64, 50
 AHEAD = timedelta(minutes=5)
 """How far the clocks of programs may be ahead of ours."""
 MOST_TOKENS = 10**9
-MOST_NANOS = 10**13
-"""Of one call, whether its cost is stated or priced: 10,000 USD."""
 MOST_CENTS = MOST_NANOS // NANOS_PER_CENT
 LARGEST_RECORD = 32 * 1024
 """Of its canonical JSON, in characters."""
@@ -303,7 +301,8 @@ def _nanos_of(told: ToldCall) -> int | None:
     cents = told.cost_cents
     if cents is None:
         return told.cost_nanos
-    if not cents.is_finite() or not 0 <= cents * NANOS_PER_CENT <= MOST_NANOS:
+    # Compared before it is multiplied, which a number without bounds does not survive.
+    if not cents.is_finite() or not 0 <= cents <= MOST_CENTS:
         raise Refusal("invalid", f"Cents are from 0 to {MOST_CENTS:,}.", field="cost_cents")
     return round(cents * NANOS_PER_CENT)
 

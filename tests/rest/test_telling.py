@@ -271,7 +271,7 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
         good, {}, 7, None, [], call(asker, tokens_in=-1), call(asker, tokens_out=None), call(asker, madel="x"),
         call(asker, integration_id=str(theirs.integration.pk)), call(asker, tenant_id=str(theirs.tenant.pk)),
         call(asker, occurred_at="yesterday"), call(asker, cost_nanos=2**62), call(asker, model="m" * 201),
-        call(asker, cost_cents="NaN"), call(asker, cost_cents=1, cost_nanos=1),
+        call(asker, cost_cents="NaN"), call(asker, cost_cents="1e999999"), call(asker, cost_cents=1, cost_nanos=1),
         call(asker, metadata={"x": "y" * 40_000}),
         twice, twice, {**twice, "tokens_in": 1},
         call(asker, error_message="\ud800\0 \0"), call(asker, call_id="\udfffx\0y"),
@@ -282,11 +282,11 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
     assert status == 200
     assert results == [
         ("recorded", None), ("refused", "required"), *[("refused", "invalid")] * 5, ("refused", "unknown_field"),
-        ("refused", "integration_not_found"), ("refused", "tenant_not_found"), *[("refused", "invalid")] * 5,
+        ("refused", "integration_not_found"), ("refused", "tenant_not_found"), *[("refused", "invalid")] * 6,
         ("refused", "record_too_large"), ("recorded", None), ("duplicate", None), ("conflict", "call_id_conflict"),
         ("recorded", None), ("recorded", None),
     ]  # fmt: skip
-    assert (answer["recorded"], answer["refused"], UsageRecord.objects.count()) == (4, 15, 4)
+    assert (answer["recorded"], answer["refused"], UsageRecord.objects.count()) == (4, 16, 4)
     assert {row.tenant_id for row in UsageRecord.objects.all()} == {asker.tenant.pk}
 
 
@@ -329,6 +329,19 @@ def test_what_the_database_takes_in_no_form_is_refused_alone(monkeypatch: pytest
     monkeypatch.setattr("enforcement.told_calls.clean", poisoned)
     assert [one["code"] for one in told_batch(asker, records)] == [None, None, None, "unwritable", None]
     assert (Window.objects.get().spent, UsageRecord.objects.count(), CallId.objects.count()) == (600, 4, 4)
+
+
+def test_one_that_nobody_thought_of_never_fails_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    asker = teller()
+
+    def surprised(entry: UsageEntry) -> UsageEntry:
+        if entry.model == "surprise":
+            raise ArithmeticError
+        return clean(entry)
+
+    monkeypatch.setattr("enforcement.told_calls.clean", surprised)
+    records = [call(asker), call(asker, model="surprise"), call(asker)]
+    assert [one["code"] for one in told_batch(asker, records)] == [None, "invalid", None]
 
 
 @pytest.mark.parametrize("records", [None, [], {}, "x", [{}] * 1001])
