@@ -41,7 +41,7 @@ OF_THE_INTEGRATION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Calls that were carried or reserved here, and calls that were made past the gateway."""
+    """Calls that were sent and had been carried or reserved here, and calls that were made past the gateway."""
 
     carried: int = 0
     outside: int = 0
@@ -64,9 +64,9 @@ class Coverage:
 
 
 def coverage_of(wanted: Mapping[UUID, Collection[UUID]], since: datetime) -> dict[UUID, Coverage]:
-    """The coverage of integrations, named by tenant, of calls since then.
+    """The coverage of integrations, named by tenant, of calls since then. Calls that were never sent are in none.
 
-    Two queries, of which an index alone answers the wider one.
+    Three queries: an index alone answers the widest one, and whatever was never sent is among the few that failed.
     """
     which = Q()
     for tenant_id, integration_ids in wanted.items():
@@ -81,10 +81,12 @@ def coverage_of(wanted: Mapping[UUID, Collection[UUID]], since: datetime) -> dic
             calls=Count("*"), outside=Count("dispatched", filter=Q(dispatched=True))
         )
     }
+    failed = rows.filter(error_code__isnull=False)
+    unsent = dict(failed.filter(dispatched=False).exclude(source=SOURCE).annotate(calls=Count("*")))
     found = {}
     for integration_id, count in calls.items():
         told_count, outside = told.get(integration_id, (0, 0))
-        found[integration_id] = Coverage(count - told_count, outside)
+        found[integration_id] = Coverage(count - told_count - unsent.get(integration_id, 0), outside)
     return found
 
 

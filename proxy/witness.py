@@ -100,7 +100,7 @@ def _entry(asking: Asking, admission: Admission, reading: Reading, ending: Endin
         price_version=account.cost.price_version,
         flags=[*account.flags, *account.cost.flags, *_flags(asking, admission, account.cost, ending)],
         status_code=ending.status,
-        error_code=ending.error_code or reading.error_code or _status_as_code(ending.status),
+        error_code=ending.error_code or reading.error_code or _failure_of(ending),
         error_message=ending.error_message or reading.error_message,
         latency_ms=ending.latency_ms,
         ttft_ms=ending.ttft_ms,
@@ -109,9 +109,11 @@ def _entry(asking: Asking, admission: Admission, reading: Reading, ending: Endin
     )
 
 
-def _status_as_code(status: int | None) -> str | None:
-    """What a failure is called whose provider gave it no name."""
-    return f"http_{status}" if status is not None and status >= 300 else None
+def _failure_of(ending: Ending) -> str | None:
+    """What a failure is called that nobody gave a name. A call that was never sent has not succeeded."""
+    if not ending.dispatched:
+        return "never_sent"
+    return f"http_{ending.status}" if ending.status is not None and ending.status >= 300 else None
 
 
 def _account(

@@ -140,6 +140,11 @@ def test_a_call_of_unknown_fate_is_charged_at_its_bound(ending: Ending) -> None:
     assert (row(Reading(None), ending).cost_nanos, row(Reading(None), ending).quality) == (bound(), "missing")
 
 
+def test_a_call_that_was_never_sent_says_so() -> None:
+    assert row(Reading(None), Ending()).error_code == "never_sent"
+    assert row(Reading(None), Ending(error_code="upstream_unreachable")).error_code == "upstream_unreachable"
+
+
 @pytest.mark.parametrize("ending", [Ending(), Ending(dispatched=True, status=429), Ending(True, 302)])
 def test_a_call_that_was_not_sent_or_was_declined_costs_nothing(ending: Ending) -> None:
     made = row(Reading(None), ending)

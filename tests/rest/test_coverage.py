@@ -19,6 +19,7 @@ from tests.rest.evidence import used
 from tests.rest.programs import Program, limit, program
 from tests.rest.telling import ago, call, tell, told_batch
 from tests.rest.telling import own_lane as own_lane
+from tests.rest.test_reservations import own_lines as own_lines
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_lane")]
 
@@ -59,6 +60,18 @@ def test_coverage_is_the_part_of_the_calls_that_was_carried() -> None:
     assert record["last_30_days"] == {"carried": 4, "outside": 2, "percent": 66.67}
     assert (record["checks_refuse"], record["override"]) == (False, False)
     assert Coverages().at(datetime.now(UTC)) == {asker.integration.pk: 0.75}
+
+
+def test_calls_that_are_reserved_and_never_sent_buy_no_coverage() -> None:
+    asker = everything()
+    for _ in range(3):
+        made = asker.post("enforcement/reservations", asker.call())[1]
+        assert asker.post(f"enforcement/reservations/{made['call_id']}/release")[0] == 200
+    assert coverage(asker)["last_24_hours"] == {"carried": 0, "outside": 0, "percent": None}
+    used(asker, 1)
+    tell(asker)
+    assert coverage(asker)["last_24_hours"] == {"carried": 1, "outside": 1, "percent": 50.0}
+    assert Coverages().at(datetime.now(UTC)) == {asker.integration.pk: 0.5}
 
 
 def test_nobody_is_told_of_another_tenants_coverage() -> None:
