@@ -18,7 +18,7 @@ from enforcement import faults, locks, wire
 from enforcement.admission import CLOCK_AND_VERSIONS, LOCK_AND_READ_WINDOWS, MOVE, MOVE_SLOTS, Window
 from enforcement.entries import Settlement
 from enforcement.openings import MOST_SPENT, counts_admissions, slides
-from enforcement.settlement import INSERT_USAGE, RETRIED, beside_steps
+from enforcement.settlement import RETRIED, usage_step
 from enforcement.slots import SLOTS
 from enforcement.told_calls import SOURCE, Offer
 from enforcement.windows import Span, WindowIds
@@ -221,8 +221,7 @@ class Ingestion:
         for offer in fresh:
             moves.add(offer, places)
         ids = wire.text(locks.array(sorted(moves.windows)))
-        writes = [(INSERT_USAGE, [entries.document(rows)]), *beside_steps(rows)]
-        *_, read = wire.exchange(self.connection, [*writes, (LOCK_AND_READ_WINDOWS, [ids])])
+        _, read = wire.exchange(self.connection, [usage_step(rows), (LOCK_AND_READ_WINDOWS, [ids])])
         steps = moves.steps([Window(row) for row in wire.rows(read)], now)
         faults.point("before_ingest_commit")
         wire.exchange(self.connection, [*steps, (wire.COMMIT, [])])

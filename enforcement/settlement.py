@@ -35,10 +35,9 @@ WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s AND usage.
 ON CONFLICT (tenant_id, call_id, reason) DO NOTHING
 RETURNING cost_nanos, tokens_in, tokens_out
 """
-INSERT_BESIDE = Statement("insert_beside", entries.INSERT_BESIDE)
 LOCK_WINDOWS = Statement("lock_windows", locks.LOCK_WINDOWS)
 INSERT_USAGE = Statement("insert_usage", entries.INSERT)
-TAGGED = ("tenant_id", "call_id", "created_at", "beside")
+INSERT_TAGGED = Statement("insert_tagged", entries.INSERT_TAGGED)
 RESOLVE_AND_MOVE = Statement("resolve_and_move", locks.RESOLVE_AND_MOVE)
 # A window that is made but not open yet will find the adjustment in the evidence.
 MOVE_SPENT = "UPDATE cus_windows SET spent = spent + %s WHERE id = %s AND opening IS NOT NULL"
@@ -59,17 +58,16 @@ def settle_steps(settlements: Sequence[Settlement]) -> list[Step]:
     rows = sorted((settlement.usage for settlement in settlements), key=lambda usage: usage.call_id)
     return [
         (wire.BEGIN, []),
-        (INSERT_USAGE, [entries.document(rows)]),
-        *beside_steps(rows),
+        usage_step(rows),
         (LOCK_WINDOWS, [wire.text(locks.array(window_ids(settlements)))]),
         (RESOLVE_AND_MOVE, [entries.encode(ended)]),
     ]
 
 
-def beside_steps(rows: Sequence[UsageEntry]) -> list[Step]:
-    """What writes beside the evidence, for those of the calls that have anything there."""
-    tagged = [{name: getattr(row, name) for name in TAGGED} for row in rows if row.beside is not None]
-    return [(INSERT_BESIDE, [entries.encode(tagged)])] if tagged else []
+def usage_step(rows: Sequence[UsageEntry]) -> Step:
+    """What writes the rows, and beside the evidence what they have there; its answer has the calls that were new."""
+    beside = entries.beside(rows)
+    return (INSERT_USAGE if beside is None else INSERT_TAGGED), [entries.document(rows), *([beside] if beside else [])]
 
 
 def settle(connection: psycopg.Connection[Any], settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -154,6 +152,10 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         ).fetchone()
         if row is None:
             return
+        if usage.beside is not None:
+            words = {"end_user": usage.beside.end_user, "tags": msgspec.json.encode(usage.beside.tags).decode()}
+            call = {"tenant_id": usage.tenant_id, "call_id": usage.call_id}
+            connection.execute(entries.INSERT_BESIDE, call | words)
         connection.execute(locks.LOCK_WINDOWS, [locks.array(sorted(window_id for window_id, _ in windows))])
         moved = {"cost": row[0], "tokens": row[1] + row[2], "tokens_in": row[1], "tokens_out": row[2]}
         for window_id, metric in windows:
