@@ -122,6 +122,8 @@ def place_of_group(cursor: str, parts: int) -> tuple[str | None, ...]:
     """The place of so many parts that a cursor holds. Raises `ValidationError` for what is none of ours."""
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        # An escape can name what is no character, which nothing can be compared with.
+        json.dumps(place, ensure_ascii=False).encode()
     except (binascii.Error, ValueError, RecursionError):
         raise _no_cursor() from None
     if not isinstance(place, list) or len(place) != parts:

@@ -158,6 +158,7 @@ def test_sums_are_of_the_calls_that_a_filter_picks(name: str, value: str) -> Non
         {"group_by": "colour"}, {"group_by": "model,key,day"}, {"limit": "0"}, {"limit": "1001"},
         {"group_by": "model", "cursor": "bm9uZQ"}, {"group_by": "model", "cursor": "WyJhIiwgImIiXQ"},
         {"group_by": "model", "cursor": "WzFd"}, {"group_by": "session", "cursor": "WyJcdTAwMDAiXQ"},
+        {"group_by": "session", "cursor": "WyJcdWQ4MDAiXQ"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused(query: dict[str, str]) -> None:
