@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid5
@@ -46,7 +46,7 @@ TokenClass = Literal[
 ]  # fmt: skip
 
 
-class ToldCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ToldCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a record may say. Whatever is left out is unknown."""
 
     call_id: Name
@@ -141,7 +141,7 @@ class Teller:
         return Offer(
             told_id=told.call_id,
             entry=entry,
-            digest=_digest({**record, "integration_id": str(integration.id)}),
+            digest=_digest(told, entry),
             tenant=self.tenant,
             limits=self.tenant.limits_for(integration.id, self.key.id, entry.model),
             refusal=self._refusal_of(entry, at),
@@ -315,12 +315,28 @@ def _of_no_cost(entry: UsageEntry, said: Told) -> UsageEntry:
     )  # fmt: skip
 
 
-def _digest(record: Mapping[str, Any]) -> bytes:
-    """What tells a record from another one: the same, however its JSON is spelled. Raises `Refusal`."""
+def _digest(told: ToldCall, entry: UsageEntry) -> bytes:
+    """What tells a record from another one: the same, however its JSON is spelled and its fields are named.
+
+    Raises `Refusal`.
+    """
     try:
-        canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
+        said = msgspec.to_builtins(told)
+        for name in ("tenant_id", "created_at", "cost_cents"):
+            said.pop(name, None)
+        at, nanos = told.occurred_at or told.created_at, _nanos_of(told)
+        said["integration_id"] = str(entry.integration_id)
+        if str(entry.call_id) == told.call_id.lower():
+            said["call_id"] = str(entry.call_id)
+        if at is not None:
+            said["occurred_at"] = at.astimezone(UTC).isoformat()
+        if nanos is not None:
+            said["cost_nanos"] = nanos
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
     except RecursionError:
         raise Refusal("invalid", "The record is nested too deep.") from None
+    except OverflowError:
+        raise Refusal("invalid", "There is no such time in UTC.", field="occurred_at") from None
     if len(canonical) > LARGEST_RECORD:
         raise Refusal("record_too_large", f"A record has at most {LARGEST_RECORD:,} characters of JSON.", status=413)
     return hashlib.sha256(canonical.encode()).digest()

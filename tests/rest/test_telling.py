@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid5
@@ -95,6 +95,22 @@ def test_the_same_told_again_gets_the_same_answer_and_writes_nothing() -> None:
     assert again[1] == {**first[1], "result": "duplicate"}
     assert (UsageRecord.objects.count(), Window.objects.get().spent) == (1, first[1]["cost_nanos"])
     assert UsageDay.objects.get().calls == 1
+
+
+def test_the_same_in_other_words_is_the_same() -> None:
+    asker = teller()
+    at = datetime.now(UTC) - timedelta(hours=1)
+    record = call(asker, model="of-nobody", occurred_at=at.isoformat(), cost_cents=0.5)
+    here = at.astimezone(timezone(timedelta(hours=3))).isoformat()
+    others: list[dict[str, Any]] = [
+        {"call_id": record["call_id"].upper()}, {"tenant_id": str(asker.tenant.pk)}, {"integration_id": "prod-0"},
+        {"created_at": record["occurred_at"], "occurred_at": None}, {"occurred_at": here}, {"cost_cents": "0.50"},
+        {"cost_nanos": 5_000_000, "cost_cents": None}, {"stream": False, "metadata": {}, "policy_result": "allowed"},
+    ]  # fmt: skip
+    assert asker.post(USAGE, record)[0] == 201
+    assert [asker.post(USAGE, call(asker, **(record | other)))[0] for other in others] == [200] * len(others)
+    changes: list[dict[str, Any]] = [{"occurred_at": None}, {"cost_cents": "0.51"}, {"stream": True}]
+    assert [asker.post(USAGE, call(asker, **(record | change)))[0] for change in changes] == [409] * len(changes)
 
 
 def test_something_else_told_of_the_same_call_is_refused_and_witnessed_without_its_content() -> None:
@@ -270,6 +286,7 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
     records: list[Any] = [
         good, {}, 7, None, [], call(asker, tokens_in=-1), call(asker, tokens_out=None), call(asker, madel="x"),
         call(asker, integration_id=str(theirs.integration.pk)), call(asker, tenant_id=str(theirs.tenant.pk)),
+        call(asker, occurred_at="0001-01-01T00:00:00+23:59"),
         call(asker, occurred_at="yesterday"), call(asker, cost_nanos=2**62), call(asker, model="m" * 201),
         call(asker, cost_cents="NaN"), call(asker, cost_cents="1e999999"), call(asker, cost_cents=1, cost_nanos=1),
         call(asker, metadata={"x": "y" * 40_000}),
@@ -282,11 +299,11 @@ def test_one_bad_record_never_fails_its_neighbours() -> None:
     assert status == 200
     assert results == [
         ("recorded", None), ("refused", "required"), *[("refused", "invalid")] * 5, ("refused", "unknown_field"),
-        ("refused", "integration_not_found"), ("refused", "tenant_not_found"), *[("refused", "invalid")] * 6,
+        ("refused", "integration_not_found"), ("refused", "tenant_not_found"), *[("refused", "invalid")] * 7,
         ("refused", "record_too_large"), ("recorded", None), ("duplicate", None), ("conflict", "call_id_conflict"),
         ("recorded", None), ("recorded", None),
     ]  # fmt: skip
-    assert (answer["recorded"], answer["refused"], UsageRecord.objects.count()) == (4, 16, 4)
+    assert (answer["recorded"], answer["refused"], UsageRecord.objects.count()) == (4, 17, 4)
     assert {row.tenant_id for row in UsageRecord.objects.all()} == {asker.tenant.pk}
 
 
