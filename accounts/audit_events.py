@@ -112,6 +112,12 @@ class AuditEvent(AppendOnlyModel):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="cus_audit_events_newest"),
             models.Index(fields=["tenant_id", "-created_at", "-id"], name="cus_audit_events_tenant"),
+            # Written once for each thing that is told of a call, so that is looked for.
+            models.Index(
+                fields=["tenant_id", "object_id"],
+                condition=Q(action="call.conflicted"),
+                name="cus_audit_events_conflicts",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 from rest_framework import status
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
@@ -16,12 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.audit import record
-from accounts.audit_events import Action
 from enforcement import told_lane
 from enforcement.bypass import note_bypass
+from enforcement.conflicts import witness_conflicts
 from enforcement.ingestion import NOT_TRIED, Outcome
-from enforcement.portraits import CALL, ToldTwice
 from enforcement.reservation_api import MOST_RELOADS, Busy
 from enforcement.told_calls import Offer, Refusal, Teller
 from integrations.access import GatewayKeyAuthentication, IntegrationKeyAuthentication, actor_of, holder_of
@@ -115,7 +112,7 @@ def _told(request: Request, records: Sequence[Any]) -> list[Made]:
         offer.entry for offer, outcome in zip(readable, known, strict=True) if outcome.result == "recorded"
     ]  # fmt: skip
     note_bypass(entries=recorded, actor=actor_of(request), now=timezone.now())
-    _witness_conflicts(request, list(zip(readable, known, strict=True)))
+    witness_conflicts(zip(readable, known, strict=True), actor=actor_of(request))
     in_order = iter(known)
     return [(offer, next(in_order)) if isinstance(offer, Offer) else offer for offer in offers]
 
@@ -144,20 +141,6 @@ def _offer(teller: Teller, told: Any) -> Offer | Refusal:
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others are right
         logger.error("A record that was told could not be read: %s", type(error).__name__)
         return Refusal("invalid", "The record cannot be read.")
-
-
-def _witness_conflicts(request: Request, made: Sequence[tuple[Offer, Outcome]]) -> None:
-    """Write down who told something else of a call, with both digests, and nothing of what was told."""
-    conflicts = [(offer, outcome) for offer, outcome in made if outcome.result == "conflict"]
-    if not conflicts:
-        return
-    actor = actor_of(request)
-    with transaction.atomic():
-        for offer, outcome in conflicts:
-            before, after = (
-                CALL.of(ToldTwice(*offer.key, digest.hex())) for digest in (outcome.digest or b"", offer.digest)
-            )
-            record(actor=actor, action=Action.CALL_CONFLICTED, before=before, after=after)
 
 
 def _raised(refusal: Refusal) -> APIException:

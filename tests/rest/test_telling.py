@@ -126,6 +126,17 @@ def test_something_else_told_of_the_same_call_is_refused_and_witnessed_without_i
     assert "words" not in str([event.before, event.after, event.object_label, event.reason])
 
 
+def test_a_conflict_is_witnessed_once_for_each_thing_that_was_told() -> None:
+    asker = teller()
+    records = [call(asker) for _ in range(3)]
+    told_batch(asker, records)
+    for tokens in (1, 2, 1):
+        changed = [{**one, "tokens_in": tokens} for one in records]
+        assert {one["result"] for one in told_batch(asker, [*changed, *changed])} == {"conflict"}
+    events = AuditEvent.objects.filter(action=Action.CALL_CONFLICTED)
+    assert sorted(events.values_list("object_id", flat=True)) == sorted([one["call_id"] for one in records] * 2)
+
+
 def test_what_the_gateway_carried_is_not_altered() -> None:
     asker = teller()
     call_id = uuid7()
