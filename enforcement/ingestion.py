@@ -45,7 +45,7 @@ KNOWN = Statement(
     "known_told",
     """
 SELECT known.tenant_id, known.call_id, known.source, encode(known.digest, 'hex'), known.created_at,
-    usage.cost_nanos, usage.cost_status
+    usage.integration_id, usage.cost_nanos, usage.cost_status
 FROM json_to_recordset(%s::json) AS told(tenant_id uuid, call_id uuid)
 JOIN cus_call_ids AS known USING (tenant_id, call_id)
 LEFT JOIN cus_llm_usage AS usage ON usage.tenant_id = known.tenant_id AND usage.call_id = known.call_id
@@ -290,16 +290,19 @@ class _Known:
     source: str
     digest: bytes | None
     created_at: datetime
+    integration_id: UUID | None
+    """None: it has not ended yet."""
     cost_nanos: int | None
     cost_status: str | None
 
     @classmethod
     def of(cls, row: Sequence[str | None]) -> "_Known":
-        source, digest, created_at, nanos, status = row
+        source, digest, created_at, integration_id, nanos, status = row
         return cls(
             source=str(source),
             digest=bytes.fromhex(digest) if digest is not None else None,
             created_at=datetime.fromisoformat(str(created_at)),
+            integration_id=UUID(integration_id) if integration_id is not None else None,
             cost_nanos=int(nanos) if nanos is not None else None,
             cost_status=status,
         )
@@ -308,6 +311,9 @@ class _Known:
 def _outcome(offer: Offer, fresh: Mapping[Key, Offer], known: Mapping[Key, _Known]) -> Outcome:
     before = known.get(offer.key)
     if before is not None and before.source != SOURCE:
+        # Whoever may tell of one integration's calls is told nothing of another's.
+        if before.integration_id != offer.entry.integration_id:
+            return Outcome("carried")
         return Outcome("carried", before.created_at, before.cost_nanos, before.cost_status)
     first = fresh.get(offer.key)
     if first is None and before is None:

@@ -145,6 +145,19 @@ def test_what_the_gateway_carried_is_not_altered() -> None:
     assert (UsageRecord.objects.count(), CallId.objects.get().source) == (0, "proxy")
 
 
+def test_of_a_call_that_was_carried_nobody_is_told_who_may_not_tell_of_its_integration() -> None:
+    asker = teller()
+    other = sandbox_of(asker.tenant, name="other")
+    row = carried(asker.tenant, integration_id=asker.integration.pk)
+    CallId.objects.create(tenant_id=row.tenant_id, call_id=row.call_id, source="proxy", created_at=row.created_at)
+    shown = {"call_id": str(row.call_id), "result": "carried", "cost_nanos": row.cost_nanos, "cost_status": "priced"}
+    assert shown.items() <= tell(asker, call_id=str(row.call_id))[1].items()
+    bound = teller(tenant=asker.tenant, integrations=[other])
+    hidden = tell(bound, call_id=str(row.call_id), integration_id=other.name)[1]
+    assert hidden["result"] == "carried"
+    assert {hidden[name] for name in ("cost_nanos", "cost_cents", "cost_status", "created_at")} == {None}
+
+
 def test_an_id_that_is_no_uuid_is_kept_as_one_and_named_beside() -> None:
     asker = teller()
     answer = tell(asker, call_id="run-17/é")[1]

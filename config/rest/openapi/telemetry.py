@@ -74,7 +74,10 @@ class ToldBatchSerializer(serializers.Serializer[None]):
 
 
 class ToldCallRecord(Record):
-    """A call in the evidence, and whether it was there before; what it cost by the price of its time."""
+    """A call in the evidence, and whether it was there before; what it cost by the price of its time.
+
+    Of one that was carried, and has not ended or is another integration's, cost and time are null.
+    """
 
     call_id = identity()
     told_call_id = text(AN_ID)
@@ -82,7 +85,7 @@ class ToldCallRecord(Record):
     cost_nanos = whole(157_500, null=True)
     cost_cents = whole(0, null=True)
     cost_status = word(CostStatus.values, "priced", null=True)
-    created_at = instant()
+    created_at = instant(null=True)
 
 
 class ToldErrorRecord(Record):
