@@ -204,8 +204,9 @@ class Teller:
             policy_result=told.policy_result,
             source=SOURCE,
             created_at=at,
-            session_id=told.session_id,
-            agent_id=told.agent_id,
+            # As in a header of a call that is carried, nothing is no session.
+            session_id=told.session_id or None,
+            agent_id=told.agent_id or None,
             flags=[OUTSIDE] if was_sent else [],
             status_code=told.status_code,
             error_message=told.error_message,
@@ -324,6 +325,9 @@ def _digest(told: ToldCall, entry: UsageEntry) -> bytes:
         said = msgspec.to_builtins(told)
         for name in ("tenant_id", "created_at", "cost_cents"):
             said.pop(name, None)
+        for name in ("session_id", "agent_id", "end_user"):
+            if said.get(name) == "":
+                del said[name]
         at, nanos = told.occurred_at or told.created_at, _nanos_of(told)
         said["integration_id"] = str(entry.integration_id)
         if str(entry.call_id) == told.call_id.lower():

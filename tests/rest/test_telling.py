@@ -29,7 +29,7 @@ from integrations.models import Integration
 from integrations.services import disable_integration
 from integrations.snapshot_store import load_tenant
 from telemetry.entries import UsageEntry, clean
-from telemetry.models import CallId, UsageDay, UsageRecord
+from telemetry.models import CallId, CallTag, UsageDay, UsageRecord
 from tests.console.evidence import carried
 from tests.people import globex, sandbox_of
 from tests.rest.programs import Program, limit, program
@@ -61,6 +61,15 @@ def test_a_told_call_is_evidence_at_our_price_with_the_stated_one_beside() -> No
     assert row.cost_nanos == answer["cost_nanos"] == sum(float(line["nanos"]) for line in row.cost_lines) > 0
     assert row.metadata == {"run": 7, "stated_cost_nanos": 5_000_000}
     assert (row.tenant_id, row.integration_id, row.key_id) == (asker.tenant.pk, asker.integration.pk, asker.key.pk)
+
+
+def test_an_empty_session_agent_or_end_user_is_none() -> None:
+    asker = teller()
+    record = call(asker)
+    empty = {"session_id": "", "agent_id": "", "end_user": ""}
+    assert (asker.post(USAGE, record | empty)[0], asker.post(USAGE, record)[0]) == (201, 200)
+    row = UsageRecord.objects.get()
+    assert (row.session_id, row.agent_id, CallTag.objects.exists()) == (None, None, False)
 
 
 def test_a_call_that_the_book_cannot_price_costs_what_was_stated_or_nobody_knows() -> None:
