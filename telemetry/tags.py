@@ -27,8 +27,18 @@ def beside_of(end_user: str | None, tags: Mapping[str, Any] | None) -> Beside | 
         for name, value in list((tags or {}).items())[:MOST_TAGS]
         if (word := _word_of(value)) is not None
     }
-    user = _cut(end_user, LONGEST_VALUE) if end_user else None
+    user = end_user_of(end_user) if end_user else None
     return Beside(end_user=user, tags=kept) if user or kept else None
+
+
+def end_user_of(text: str) -> str:
+    """An end user as it is kept."""
+    return _cut(text, LONGEST_VALUE)
+
+
+def tag_of(name: str, value: str) -> dict[str, str]:
+    """A tag as it is kept."""
+    return {_cut(name, LONGEST_NAME): _cut(value, LONGEST_VALUE)}
 
 
 def _word_of(value: Any) -> str | None:

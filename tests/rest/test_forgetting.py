@@ -5,7 +5,7 @@ import json
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -40,6 +40,47 @@ def test_an_end_user_is_forgotten_with_the_tags_and_without_a_name_in_the_audit(
     event = AuditEvent.objects.get(action="end_user.forgotten")
     assert (event.after, event.tenant_id) == ({"calls": 2}, asker.tenant.pk)
     assert "alice" not in f"{event.object_id}{event.object_label}{event.reason}"
+
+
+def test_calls_are_forgotten_by_a_tag_and_one_by_its_id() -> None:
+    asker, theirs = program("ingest", "manage"), program("ingest", tenant=globex())
+    for one in (asker, theirs):
+        for tags in (
+            {"customer": "Jane Doe"},
+            {"customer": "Jane Doe", "run": 7},
+            {"customer": "John", "name": "Jane Doe"},
+        ):
+            assert tell(one, tags=tags)[0] == 201
+    call_id = str(uuid7())
+    tell(asker, call_id=call_id, tags={"run": 8})
+    tag = {"name": "customer", "value": "Jane Doe"}
+    assert asker.post("cus/telemetry/forget", {"tag": tag}) == (200, {"calls": 2})
+    assert asker.post("cus/telemetry/forget", {"call_id": call_id}) == (200, {"calls": 1})
+    assert asker.post("cus/telemetry/forget", {"call_id": call_id}) == (200, {"calls": 0})
+    left = CallTag.objects.get(tenant_id=asker.tenant.pk)
+    assert (left.tags["customer"], CallTag.objects.filter(tenant_id=theirs.tenant.pk).count()) == ("John", 3)
+    events = AuditEvent.objects.filter(action="end_user.forgotten").order_by("pk")
+    assert [event.after for event in events] == [{"calls": 2}, {"calls": 1}]
+    assert "Jane" not in str([(event.object_id, event.object_label, event.reason) for event in events])
+
+
+def test_who_is_asked_for_is_cut_as_it_is_kept() -> None:
+    asker = program("ingest", "manage")
+    told_for(asker, "a" * 200)
+    tell(asker, tags={"n" * 100: "v" * 300})
+    tag = {"name": "n" * 100, "value": "v" * 300}
+    assert asker.post("cus/telemetry/forget", {"end_user": "a" * 300}) == (200, {"calls": 1})
+    assert asker.post("cus/telemetry/forget", {"tag": tag}) == (200, {"calls": 1})
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"end_user": "a", "call_id": str(uuid7())}, {"tag": {"name": "a"}}, {"tag": "a"}, {"call_id": "a"}]
+)
+def test_nothing_is_forgotten_where_it_is_not_said_what(body: dict[str, object]) -> None:
+    asker = program("ingest", "manage")
+    told_for(asker, "a")
+    assert asker.post("cus/telemetry/forget", body)[0] == 400
+    assert CallTag.objects.count() == 1
 
 
 def test_for_whom_a_call_was_made_is_read_with_it_until_it_is_forgotten() -> None:
@@ -84,5 +125,17 @@ def test_a_command_forgets_as_well_and_a_key_that_may_not_manage_does_not() -> N
     asker = program("ingest", "read", "inference")
     told_for(asker, "alice")
     assert asker.post("cus/telemetry/forget", {"end_user": "alice"})[0] == 403
-    call_command("forget_end_user", "--tenant", asker.tenant.slug, "--end-user", "alice", "--json", stdout=StringIO())
+
+    def forget(*which: str) -> None:
+        call_command("forget_end_user", "--tenant", asker.tenant.slug, *which, "--json", stdout=StringIO())
+
+    forget("--end-user", "alice")
     assert not CallTag.objects.exists()
+    told_for(asker, "bob", "bob")
+    forget("--call-id", str(CallTag.objects.all()[0].call_id))
+    assert CallTag.objects.count() == 1
+    forget("--tag", "run=7")
+    assert not CallTag.objects.exists()
+    for wrong in (["--tag", "run"], ["--call-id", "x"], [], ["--tag", "a=b", "--end-user", "a"]):
+        with pytest.raises(CommandError):
+            forget(*wrong)
