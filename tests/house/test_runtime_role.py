@@ -9,12 +9,12 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from psycopg import sql
 
 from accounts.append_only import AppendOnlyModel
-from accounts.partitions import Month
-from config.database_roles import grant_runtime
+from accounts.partitions import Month, months_of
+from config.database_roles import TooMighty, grant_runtime
 from enforcement.admission import Admissions
 from enforcement.settlement import settle
 from telemetry.evidence import PARTITIONED
@@ -104,3 +104,40 @@ def test_who_may_do_everything_is_told_so() -> None:
             call_command("runtime_role", user)
     with pytest.raises(CommandError, match="no database role"):
         call_command("runtime_role", "nobody_of_this_name")
+
+
+WAYS_ROUND = {
+    "ALTER TABLE cus_llm_usage OWNER TO {}": "owns cus_llm_usage",
+    "ALTER FUNCTION cus_refuse_change OWNER TO {}": "owns cus_refuse_change",
+    "ALTER SCHEMA public OWNER TO {}": "owns the schema",
+    "ALTER ROLE {} CREATEROLE": "member of others",
+    "GRANT SET ON PARAMETER session_replication_role TO {}": "session_replication_role",
+    "GRANT pg_execute_server_program TO {}": "files",
+    "GRANT pg_write_all_data TO {}": "may change cus_",
+    "GRANT UPDATE (cost_nanos) ON cus_llm_usage TO PUBLIC": "may change cus_llm_usage:",
+    "GRANT TRIGGER ON cus_seals TO PUBLIC": "may change cus_seals:",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_ROUND)
+def test_who_has_a_way_round_the_guards_is_refused(way: str) -> None:
+    """Be it by a role that it is a member of and whose rights it does not have by itself."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE customhouse_group_test NOLOGIN")
+        cursor.execute("GRANT CREATE ON SCHEMA public TO customhouse_group_test")
+        cursor.execute(f"ALTER ROLE {ROLE} NOINHERIT")
+        cursor.execute(f"GRANT customhouse_group_test TO {ROLE}")
+        grant_runtime(ROLE)
+        cursor.execute(way.format("customhouse_group_test"))
+        with pytest.raises(TooMighty, match=WAYS_ROUND[way]):
+            grant_runtime(ROLE)
+        transaction.set_rollback(True)
+
+
+def test_a_month_that_everybody_may_add_to_is_a_way_round_what_queues_evidence() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        (month, *_) = months_of(cursor, PARTITIONED[0])
+        cursor.execute(f"GRANT INSERT ON {month.partition_of(PARTITIONED[0])} TO PUBLIC")
+        with pytest.raises(TooMighty, match=month.partition_of(PARTITIONED[0])):
+            grant_runtime(ROLE)
+        transaction.set_rollback(True)

@@ -16,7 +16,7 @@ class Command(HouseCommand):
     expected = (NoSuchRole, TooMighty)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("role", help="It exists already, and is no superuser.")
+        parser.add_argument("role", help="It exists already, owns nothing, and is no superuser.")
 
     def run(self, options: Options) -> Record:
         rights = grant_runtime(options.role)
