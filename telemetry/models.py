@@ -35,7 +35,7 @@ class CostStatus(models.TextChoices):
     ESTIMATED = "estimated"
 
 
-class CallId(models.Model):
+class CallId(AppendOnlyModel):
     """That a call id was used: one narrow row per call, for ever, for uniqueness over partitions."""
 
     pk = models.CompositePrimaryKey("tenant_id", "call_id")

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from enforcement.models import EnforcementDecision
-from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.models import CallId, UsageAdjustment, UsageRecord
 
 COST_LINES = [
     {"unit": "input_text", "quantity": 1000, "rate": "2.5", "nanos": "2500000", "price": "1:openai/m", "model": "m"},
@@ -45,7 +45,10 @@ def carried(tenant: Tenant, *, at: datetime | None = None, **changes: Any) -> Us
         "source": "proxy",
         "created_at": at,
     }
-    return UsageRecord.objects.create(**{**values, **changes})
+    usage = UsageRecord.objects.create(**{**values, **changes})
+    named = {name: getattr(usage, name) for name in ("tenant_id", "call_id", "source", "created_at")}
+    CallId.objects.bulk_create([CallId(**named)], ignore_conflicts=True)
+    return usage
 
 
 def decided(tenant: Tenant, *, at: datetime | None = None, **changes: Any) -> EnforcementDecision:

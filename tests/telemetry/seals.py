@@ -18,12 +18,13 @@ from telemetry.verification import Finding, Verification, Verified
 from tests.console.evidence import adjusted, carried, decided, refused
 
 MANY = """
-INSERT INTO cus_llm_usage (
+WITH made AS (INSERT INTO cus_llm_usage (
     tenant_id, call_id, integration_id, provider, endpoint, model, stream, dispatched, tokens_in, tokens_out,
     token_classes, cost_nanos, cost_status, cost_lines, quality, flags, policy_result, metadata, source, created_at
 ) SELECT %s, gen_random_uuid(), gen_random_uuid(), 'openai', 'chat_completions', 'm', false, true, 10, 1, '{}', 5,
     'estimated', '[]', 'reported', '[]', 'allowed', '{}', 'proxy', %s + n * interval '1 microsecond'
-FROM generate_series(1, %s) AS n
+FROM generate_series(1, %s) AS n RETURNING tenant_id, call_id, source, created_at)
+INSERT INTO cus_call_ids (tenant_id, call_id, source, created_at) SELECT * FROM made
 """
 
 
