@@ -48,6 +48,17 @@ CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table}
     return single + whole if rows else whole
 
 
+def guard_of_closed(table: str) -> str:
+    """The statement that closes a part of a divided table: no row comes or changes, be it taken out afterwards.
+
+    It waits for those who write into the part, and has another name than what the part has as long as it is one.
+    """
+    return f"""
+CREATE TRIGGER {table}_no_change BEFORE INSERT OR UPDATE OR DELETE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION cus_refuse_change();
+"""
+
+
 class AppendOnly(RunSQL):
     """Guards a table against UPDATE, DELETE and TRUNCATE."""
 

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from accounts.actors import Actor
-from accounts.append_only import guards_of
+from accounts.append_only import guard_of_closed
 from accounts.audit import record
 from accounts.audit_events import Action, AuditEvent
 from accounts.clocks import database_time
@@ -111,27 +111,21 @@ def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool =
     """Take one month away while calls pass. Repeating it after a crash goes on where it stopped.
 
     For whom the calls of a month were made, and their tags, go with their usage. With `keep_table` the rows stay in a
-    table by themselves, guarded as before, to be archived, and what stands beside them stays, too. Not inside of a
-    transaction. Raises `NotSealed`, `NotOwner` and `django.db.OperationalError` (a lock was not to be had in time).
+    table by themselves, guarded as before and closed, to be archived, and what stands beside them stays, too. Not
+    inside of a transaction. Raises `NotSealed`, `NotOwner` and `django.db.OperationalError` (a lock was not to be had
+    in time).
     """
     assert not connection.in_atomic_block, "a month is detached without holding anybody up"
     name = month.partition_of(table)
     with connection.cursor() as cursor, _lock_timeout(cursor):
         _check_owner(cursor, table)
-        cursor.execute(UNSEALED, [KIND_OF[table.name].number, month.starts_at, month.later(1).starts_at])
-        (waiting,) = cursor.fetchone() or (0,)
-        if waiting:
-            raise NotSealed(f"{waiting} rows of {name} are not sealed yet")
+        _close(cursor, table, month)
         cursor.execute(IS_ATTACHED, [name])
         attached = cursor.fetchone()
         if attached is not None:
             # Somebody who was stopped in the middle of it has left it half done.
             how = "FINALIZE" if attached[0] else "CONCURRENTLY"
             cursor.execute(f"ALTER TABLE {table.name} DETACH PARTITION {name} {how}")
-        # The guard of rows was the whole table's.
-        cursor.execute(HAS_GUARD, [name, f"{name}_no_change"])
-        if cursor.fetchone() == (0,):
-            cursor.execute(guards_of(name).split(";")[0])
         with transaction.atomic():
             cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608 - a name of our own
             (rows,) = cursor.fetchone() or (0,)
@@ -169,6 +163,23 @@ def _last_full(now: datetime) -> Month | None:
                 if cursor.fetchone() == (True,):
                     return month
     return None
+
+
+def _close(cursor: Any, table: Partitioned, month: Month) -> None:
+    """Let no row come into a month any more, unless some of it is not sealed yet. Raises `NotSealed`.
+
+    What is being written there is waited for, and counted then: a row that came later would go without a seal. Its
+    guard is there before it is taken out of the table whose guard it had.
+    """
+    name = month.partition_of(table)
+    with transaction.atomic():
+        cursor.execute(HAS_GUARD, [name, f"{name}_no_change"])
+        if cursor.fetchone() == (0,):
+            cursor.execute(guard_of_closed(name))
+        cursor.execute(UNSEALED, [KIND_OF[table.name].number, month.starts_at, month.later(1).starts_at])
+        (waiting,) = cursor.fetchone() or (0,)
+        if waiting:
+            raise NotSealed(f"{waiting} rows of {name} are not sealed yet")
 
 
 def _written_down() -> QuerySet[AuditEvent]:

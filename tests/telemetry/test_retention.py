@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
+import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from msgspec.structs import replace
 
 from accounts.actors import SYSTEM
@@ -17,6 +18,7 @@ from accounts.audit_events import AuditEvent
 from accounts.ids import uuid7
 from accounts.partitions import Month, add_month, months_of, tables_of
 from enforcement.reconciliation import check
+from telemetry import retention
 from telemetry.derived import UnsealedRow
 from telemetry.evidence import PARTITIONED
 from telemetry.models import CallTag, UsageRecord
@@ -29,11 +31,13 @@ from telemetry.retention import (
     expired_months,
     horizon,
 )
+from telemetry.seal_forms import FORMS, NEWEST
 from telemetry.upkeep import look_after
 from tests import people
 from tests.conftest import take_any_time
 from tests.console.evidence import carried, decided
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
+from tests.telemetry.damage import run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,6 +48,10 @@ LAST = Month.of(NOW - NOTICED_WITHIN).later(-1)
 OLD = LAST.later(-5)
 NEXT = Month.of(NOW).later(1).starts_at
 KEPT = 2
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+COLUMNS = ", ".join(column for column in FORMS[NEWEST][1] if column not in ("id", "call_id"))
+REPEAT = f"INSERT INTO {{0}} ({COLUMNS}, call_id) SELECT {COLUMNS}, gen_random_uuid() FROM {{0}}"  # noqa: S608 - our names
+"""Every row once more, as another call."""
 
 
 @pytest.fixture(autouse=True)
@@ -164,12 +172,52 @@ def test_a_month_that_is_not_sealed_stays() -> None:
     assert attached(OLD)
 
 
+def test_a_month_into_which_somebody_still_writes_stays() -> None:
+    """The row is not committed when the month is to go, nor sealed when it is."""
+    carried(people.acme(), at=OLD.starts_at)
+    seal_all()
+    with psycopg.connect(database_url()) as late, ThreadPoolExecutor(1) as other:
+        late.execute(REPEAT.format(USAGE.name).encode())
+
+        def take_away() -> None:
+            try:
+                expire(table=USAGE, month=OLD, actor=SYSTEM)
+            finally:
+                connection.close()
+
+        going = other.submit(take_away)
+        while not run(WAITING):
+            assert not going.done()
+        late.commit()
+        with pytest.raises(NotSealed):
+            going.result()
+    assert (attached(OLD), UsageRecord.objects.count()) == (True, 2)
+    seal_all()
+    assert expire(table=USAGE, month=OLD, actor=SYSTEM).rows == 2
+
+
+def test_a_month_is_guarded_all_the_while_that_it_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who reads holds the taking out up, in which the month has no guard of its table any more."""
+    carried(people.acme(), at=OLD.starts_at)
+    seal_all()
+    with psycopg.connect(database_url()) as reader:
+        reader.execute(f"SELECT FROM {USAGE.name}".encode())
+        monkeypatch.setattr(retention, "LOCK_TIMEOUT", "50ms")
+        with pytest.raises(OperationalError):
+            expire(table=USAGE, month=OLD, actor=SYSTEM)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {USAGE.name} DETACH PARTITION {OLD.partition_of(USAGE)} FINALIZE")
+    with pytest.raises(DatabaseError, match="never edited"):
+        run(f"UPDATE {OLD.partition_of(USAGE)} SET cost_nanos = 0")  # noqa: S608 - our names
+    assert expire(table=USAGE, month=OLD, actor=SYSTEM).rows == 1
+
+
 def test_a_month_that_is_archived_is_as_guarded_as_before() -> None:
     carried(people.acme(), at=OLD.starts_at)
     seal_all()
     expire(table=USAGE, month=OLD, actor=SYSTEM, keep_table=True)
     name = OLD.partition_of(USAGE)
-    for change in ("UPDATE {} SET cost_nanos = 0", "DELETE FROM {}", "TRUNCATE {}"):
+    for change in ("UPDATE {} SET cost_nanos = 0", "DELETE FROM {}", "TRUNCATE {}", REPEAT):
         with pytest.raises(DatabaseError, match="never edited"), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(change.format(name))
     carried(people.acme(), at=LAST.starts_at)
