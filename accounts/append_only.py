@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.db import models
 from django.db.migrations.operations import RunSQL
 
@@ -23,6 +24,11 @@ class AppendOnlyModel(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise EvidenceChanged(EvidenceChanged.__doc__)
+
+
+def guarded_tables() -> set[str]:
+    """The tables of all such models, in every app."""
+    return {model._meta.db_table for model in apps.get_models() if issubclass(model, AppendOnlyModel)}
 
 
 CREATE_FUNCTION = """

@@ -32,6 +32,7 @@ from integrations.models import Integration, Status
 from integrations.providers import ProviderType
 from integrations.services import master_key_problem
 from integrations.vault import VaultError
+from telemetry.guards import guards_off
 from telemetry.models import PriceVersion
 from telemetry.retention import days_ahead
 from telemetry.services import OVERRIDE
@@ -42,6 +43,7 @@ OLDEST_PRICES = timedelta(days=60)
 LEAST_DATA_BYTES = 1024**3
 LEAST_OPEN_FILES = 4096
 MOST_ORIGINS = 50
+MOST_GUARDS = 5
 LEAST_DAYS_AHEAD = 45
 LOOKING_THREADS = 8
 GIB = 1024**3
@@ -218,6 +220,20 @@ def _months() -> Iterator[Seen]:
         yield ok(name, f"there are some for {days} days")
 
 
+def _guards() -> Iterator[Seen]:
+    name, off = "guards of evidence", list(guards_off())
+    if off:
+        more = f"; and {len(off) - MOST_GUARDS} more" if len(off) > MOST_GUARDS else ""
+        yield problem(
+            name,
+            "; ".join(off[:MOST_GUARDS]) + more,
+            "As the owner, for each table named: ALTER TABLE … ENABLE TRIGGER USER; what is gone is made again by "
+            "hand, as in accounts/append_only.py. Then run `manage.py verify_evidence`.",
+        )
+    else:
+        yield ok(name, "all are on")
+
+
 IN_THE_DATABASE: dict[str, Callable[[], Iterator[Seen]]] = {
     "migrations": _migrations,
     "clock": _clock,
@@ -225,6 +241,7 @@ IN_THE_DATABASE: dict[str, Callable[[], Iterator[Seen]]] = {
     "master key": _master_key,
     "prices": _prices,
     "months of evidence": _months,
+    "guards of evidence": _guards,
     "providers": _providers,
 }
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.apps import apps
 from django.db import connection, transaction
 from psycopg import sql
 
-from accounts.append_only import AppendOnlyModel
+from accounts.append_only import guarded_tables
 from accounts.partitions import PARTITION_NAME
 
 EXISTS = "SELECT FROM pg_roles WHERE rolname = %s"
@@ -70,7 +69,7 @@ def grant_runtime(role: str) -> Rights:
 
     By the owner of the tables, after each migration. Raises `NoSuchRole`, `TooMighty` and `django.db.DatabaseError`.
     """
-    evidence = {model._meta.db_table for model in apps.get_models() if issubclass(model, AppendOnlyModel)}
+    evidence = guarded_tables()
     name = sql.Identifier(role)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(EXISTS, [role])

@@ -7,12 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from psycopg import sql
 
-from accounts.append_only import AppendOnlyModel
+from accounts.append_only import guarded_tables
 from accounts.partitions import Month, months_of
 from config.database_roles import TooMighty, grant_runtime
 from enforcement.admission import Admissions
@@ -24,7 +23,7 @@ from tests.enforcement.ledgers import asking, database_url, limit, settlement
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EVIDENCE = sorted(model._meta.db_table for model in apps.get_models() if issubclass(model, AppendOnlyModel))
+EVIDENCE = sorted(guarded_tables())
 ROLE = "customhouse_runtime_test"
 
 

@@ -11,8 +11,9 @@ from config.checkup import look_around
 
 class Command(HouseCommand):
     help = (
-        "Look at secrets, database, migrations, clocks, the master key, prices, the way to providers, disks, the "
-        "journal, metrics and limits; a line each, with what to do. Ends with 3 if anything is wrong."
+        "Look at secrets, database, migrations, clocks, the master key, prices, months and guards of evidence, the way "
+        "to providers, disks, the journal, metrics and limits; a line each, with what to do. Ends with 3 if anything "
+        "is wrong."
     )
 
     def run(self, options: Options) -> list[Record]:
