@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from accounts.actors import SYSTEM
 from accounts.audit_events import AuditEvent
+from accounts.commands import CommandFailed, Exit
 from accounts.ids import uuid7
+from accounts.locks import alone
 from accounts.partitions import Month, add_month, months_of, tables_of
 from enforcement.reconciliation import check
 from telemetry import retention
@@ -24,6 +26,7 @@ from telemetry.evidence import PARTITIONED
 from telemetry.models import CallTag, UsageRecord
 from telemetry.retention import (
     NOTICED_WITHIN,
+    UPKEEP_LOCK,
     NotSealed,
     add_missing,
     days_ahead,
@@ -278,6 +281,14 @@ def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
     assert not attached(OLD)
     assert days_ahead(now=NOW + timedelta(days=62)) > 80
     assert UsageRecord.objects.filter(model="sandbox-small").count() == settled[0] > 0
+
+
+@pytest.mark.parametrize("words", [["add"], ["expire", "--keep-months", "5", "--yes"]])
+def test_one_at_a_time_looks_after_months(words: list[str]) -> None:
+    carried(people.acme(), at=LAST.starts_at)
+    with alone(UPKEEP_LOCK, otherwise=""), pytest.raises(CommandFailed, match="try again") as refused:
+        call_command("partitions", *words, stdout=StringIO())
+    assert (refused.value.returncode, attached(OLD)) == (Exit.LOCKED, True)
 
 
 def test_operators_see_and_order_it() -> None:

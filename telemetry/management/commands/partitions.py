@@ -5,11 +5,13 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from accounts.commands import CommandFailed, Exit, Options, VerbCommand, argument, verb
-from accounts.partitions import months_of
+from accounts.locks import alone
+from accounts.partitions import Month, Partitioned, months_of
 from accounts.printing import Record
 from telemetry.evidence import PARTITIONED
-from telemetry.retention import ClocksApart, NotOwner, NotSealed, add_missing, expire, expired_months
+from telemetry.retention import UPKEEP_LOCK, ClocksApart, Gone, NotOwner, NotSealed, add_missing, expire, expired_months
 
+BUSY = "Somebody looks after the months of evidence right now; try again."
 SIZE = "SELECT reltuples::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = %s::regclass"
 
 
@@ -50,7 +52,8 @@ class Command(VerbCommand):
         argument("--ahead", type=months, default=3, metavar="N", help="Months after this one; 3 if not given."),
     )
     def add(self, options: Options) -> list[Record]:
-        return [{"made": name} for name in add_missing(now=timezone.now(), ahead=options.ahead)]
+        with alone(UPKEEP_LOCK, otherwise=BUSY):
+            return [{"made": name} for name in add_missing(now=timezone.now(), ahead=options.ahead)]
 
     @verb(
         "expire",
@@ -64,24 +67,26 @@ class Command(VerbCommand):
         keep = options.keep_months or settings.ENVIRONMENT.retention_months
         if keep is None:
             raise CommandFailed("Say how many months are kept: --keep-months N.", code="usage", status=Exit.USAGE)
-        going = expired_months(now=timezone.now(), keep_months=keep)
         if not options.yes:
+            going = expired_months(now=timezone.now(), keep_months=keep)
             if going:
                 self.note("Nothing is taken away without --yes. Back up first: what is gone is gone.")
             return [{"table": table.name, "month": f"{month.year:04}-{month.month:02}"} for table, month in going]
-        gone = []
-        for table, month in going:
-            try:
-                gone.append(
-                    expire(
-                        table=table, month=month, actor=self.actor, keep_table=options.keep_tables,
-                        reason=options.reason,
-                    )
-                )  # fmt: skip
-            except OperationalError as error:
-                raise CommandFailed(
-                    f"{month.partition_of(table)} is in use; try again.", code="locked", status=Exit.LOCKED
-                ) from error
+        with alone(UPKEEP_LOCK, otherwise=BUSY):
+            gone = [
+                self._expire(table, month, options)
+                for table, month in expired_months(now=timezone.now(), keep_months=keep)
+            ]
         return [
             {"table": one.table, "month": f"{one.month.year:04}-{one.month.month:02}", "rows": one.rows} for one in gone
         ]
+
+    def _expire(self, table: Partitioned, month: Month, options: Options) -> Gone:
+        try:
+            return expire(
+                table=table, month=month, actor=self.actor, keep_table=options.keep_tables, reason=options.reason
+            )
+        except OperationalError as error:
+            raise CommandFailed(
+                f"{month.partition_of(table)} is in use; try again.", code="locked", status=Exit.LOCKED
+            ) from error
