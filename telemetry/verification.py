@@ -14,7 +14,8 @@ from uuid import UUID
 
 import psycopg
 
-from telemetry.evidence import KINDS, NOBODY, PARTITIONED, Kind
+from telemetry.call_ids import astray_rows
+from telemetry.evidence import KINDS, NOBODY, PARTITIONED, USAGE, Kind
 from telemetry.expiries import Spans, attached_spans, expired_spans, holds
 from telemetry.row_sets import RowSet
 from telemetry.seal_forms import FORMS, place_of
@@ -90,6 +91,8 @@ class Verification:
         yield from self._chain()
         yield from self._against_checkpoints()
         yield from self._unsealed()
+        for row in astray_rows(self.connection, self.tenant_id):
+            yield Finding(self.tenant_id, row.problem, None, USAGE.name, row.row_id, row.at, row.detail)
 
     def _chain(self) -> Iterator[Finding]:
         known: dict[int, set[bytes]] = defaultdict(set)

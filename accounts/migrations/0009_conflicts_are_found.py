@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0007_invitations_are_counted"),
+        ("accounts", "0008_tenants_see_some_months"),
     ]
 
     operations = [

@@ -107,7 +107,8 @@ def test_a_row_under_the_id_of_another_hides_in_no_other_time(tenant: Tenant) ->
         query = f"INSERT INTO cus_llm_usage ({columns}) SELECT {values} FROM cus_llm_usage WHERE id = %s"  # noqa: S608 - our names
         ((row_id,),) = run("SELECT min(id) FROM cus_llm_usage WHERE tenant_id = %s", tenant.pk)
         run(query, row_id)
-        (finding,) = verified(tenant)[0]
+        finding, call = verified(tenant)[0]
+        assert (call.problem, call.row_id) == ("call_unknown", row_id)
         assert (finding.problem, finding.row_id, finding.detail) == ("row_in_no_seal", row_id, "two rows have this id")
 
 
