@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import call_command
@@ -18,6 +19,7 @@ from config.startup import prepare_database
 from telemetry.evidence import PARTITIONED
 from tests.databases import template
 from tests.servers import OWN_SECRETS, Servers
+from tests.settings import TESTS_PROJECT
 from tests.sinks import Sinks, session_sinks
 
 
@@ -49,9 +51,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database as migrations leave it; the embedded server is started, but only in a run that needs a database."""
     if settings.EMBEDDED_POSTGRES:
-        postgres.acquire(settings.BASE_DIR)
+        TESTS_PROJECT.mkdir(parents=True, exist_ok=True)
+        wait_for_no_disk(postgres.acquire(TESTS_PROJECT))
     with template("migrated", django_db_blocker, migrate) as name:
         yield name
+
+
+def wait_for_no_disk(url: str) -> None:
+    """Let a server that holds nothing of value be quick."""
+    with psycopg.connect(url, autocommit=True) as session:
+        if session.execute("SHOW fsync").fetchone() != ("off",):
+            for setting in ("fsync", "full_page_writes"):
+                session.execute(f"ALTER SYSTEM SET {setting} = off")
+            session.execute("SELECT pg_reload_conf()")
 
 
 def migrate() -> None:
