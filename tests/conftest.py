@@ -1,5 +1,6 @@
 """What every test stands on: a real PostgreSQL, embedded unless `DATABASE_URL` names one."""
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +27,17 @@ from tests.sinks import Sinks, session_sinks
 def pytest_configure() -> None:
     """Let tests be as many clients at once as a server may have."""
     allow_open_files()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage while everything is loaded, nor ever again in what was: that stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from enforcement import turns
 from proxy.patience import patience_of
+from tests import sdks
 from tests.proxy.calling import ANTHROPIC, OPENAI, PATHS, ask, request
 from tests.proxy.customers import Customer
+from tests.sdks import anthropic, openai
 from tests.servers import Server
 from tests.upstream import Upstream
 
@@ -27,6 +27,12 @@ MOST_OUTPUT = 16_384
 # Longer than an SDK needs to give up, with its two retries a second apart.
 SLOW_MS, QUICK_MS = 2_500, 300
 CHAT = PATHS[OPENAI]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """No SDK is loaded while it is looked how long calls take."""
+    sdks.load()
 
 
 def customers(server: Server, upstream: Upstream, delay_ms: int) -> dict[str, Customer]:

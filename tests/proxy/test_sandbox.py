@@ -1,5 +1,7 @@
 """The built-in provider, called over a real socket by the official SDKs."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import socket
@@ -9,8 +11,6 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 import uvicorn
 
@@ -18,6 +18,7 @@ from proxy.dialects import match, prepare_body, read_request
 from proxy.sandbox import sandbox
 from proxy.sandbox.answer import compose, pause_seconds
 from proxy.sandbox.door import count_input
+from tests.sdks import anthropic, openai
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -1,16 +1,17 @@
 """The official SDKs, unchanged, through the gateway: answers, error classes, and how often they try."""
 
+from __future__ import annotations
+
 import json
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from tests.people import sandbox_of
 from tests.proxy.customers import Customer
+from tests.sdks import anthropic, openai
 from tests.upstream import Upstream
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]

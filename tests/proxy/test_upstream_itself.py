@@ -1,5 +1,7 @@
 """The tests' own provider does what it says, or nothing that is proved with it counts."""
 
+from __future__ import annotations
+
 import json
 import socket
 from collections.abc import Iterator
@@ -7,10 +9,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
+from tests.sdks import anthropic, openai
 from tests.upstream import Upstream, closed_port, recordings
 from tests.upstream.faults import FAULTS
 from tests.upstream.request import Script, find_script

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,12 @@ def recordings(provider: str) -> Iterator[Recording]:
     """Every recording of a provider, ours first; none of the others where the folder is absent."""
     for folder in (OWN, wire_folder()):
         if folder is not None:
-            for path in sorted((folder / provider).glob("*.json")):
-                yield _read(path, provider)
+            yield from _all_in(folder, provider)
+
+
+@cache
+def _all_in(folder: Path, provider: str) -> tuple[Recording, ...]:
+    return tuple(_read(path, provider) for path in sorted((folder / provider).glob("*.json")))
 
 
 def find(provider: str, name: str) -> Recording | None:
