@@ -30,7 +30,7 @@ from proxy.gateway import Gateway
 from proxy.http1 import Connection
 from telemetry.services import set_price
 from tests.enforcement.ledgers import asking, settlement
-from tests.processes import sockets
+from tests.processes import own_sockets
 from tests.proxy.calling import MODELS, PATHS, WIRES, request
 from tests.upstream import Upstream
 
@@ -304,7 +304,7 @@ class Stage:
     def _left(self) -> list[Any]:
         """Tasks and connections of a call that has ended."""
         tasks: list[Any] = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        return tasks + [each for each in sockets() if each.peer_port in self._ports]
+        return tasks + [each for each in own_sockets() if each.peer_port in self._ports]
 
     def _note_written(self) -> Callable[[Connection, bytes], None]:
         def send(connection: Connection, data: bytes) -> None:
