@@ -11,17 +11,21 @@ SUMS = (
     "calls_of_known_tokens", "errors", "blocked",
 )  # fmt: skip
 DATE = "({at} AT TIME ZONE coalesce(tenant.timezone, 'UTC'))::date"
-ADD = (
-    "ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET "
-    + ", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)
+MOST = 2**63 - 1
+# Told calls may cost beyond all reason together. A sum that is full stays full, as it must refuse no evidence.
+ADDED = ", ".join(
+    f"{name} = " + (f"least(known.{name}::numeric + excluded.{name}, {MOST})" if name == "cost_nanos"
+                    else f"known.{name} + excluded.{name}")
+    for name in SUMS
 )  # fmt: skip
+ADD = f"ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET {ADDED}"
 INTO = f"INSERT INTO cus_usage_daily AS known (tenant_id, integration_id, date, {', '.join(SUMS)})"
 
 # What a set of usage rows amounts to, in the order of `SUMS`. Adjustments are added by themselves.
 # A call that a program refused itself has a row, too, and is a refusal.
 WENT = "usage.policy_result <> 'blocked'"
 SUMS_OF_USAGE = f"""count(*) FILTER (WHERE {WENT}), coalesce(sum(usage.tokens_in), 0),
-        coalesce(sum(usage.tokens_out), 0), coalesce(sum(usage.cost_nanos), 0),
+        coalesce(sum(usage.tokens_out), 0), least(coalesce(sum(usage.cost_nanos), 0), {MOST}),
         coalesce(sum(usage.latency_ms) FILTER (WHERE {WENT}), 0), count(usage.latency_ms) FILTER (WHERE {WENT}),
         count(usage.cost_nanos) FILTER (WHERE {WENT}),
         count(*) FILTER (WHERE {WENT} AND usage.tokens_in IS NOT NULL AND usage.tokens_out IS NOT NULL),
@@ -30,6 +34,14 @@ SUMS_OF_REFUSALS = "0, 0, 0, 0, 0, 0, 0, 0, 0, count(*)"
 SUMS_OF_ADJUSTMENTS = """0, sum(adjustment.tokens_in), sum(adjustment.tokens_out), sum(adjustment.cost_nanos),
         0, 0, 0, 0, 0, 0"""
 REFUSED = "decision.result IN ('blocked', 'hard_blocked', 'throttled')"
+
+
+def totals(alias: str) -> str:
+    """The SQL of all `SUMS` over rows that have them, under their names; 0 where there are no rows."""
+    sums = {name: f"coalesce(sum({alias}{name}), 0)" for name in SUMS}
+    sums["cost_nanos"] = f"least({sums['cost_nanos']}, {MOST})"
+    return ", ".join(f"{total}::bigint AS {name}" for name, total in sums.items())
+
 
 DAYS_OF_USAGE = f"""
     SELECT usage.tenant_id, usage.integration_id, {DATE.format(at="usage.created_at")}, {SUMS_OF_USAGE}

@@ -28,14 +28,14 @@ from telemetry.cells import (
     cells,
     table_of,
 )
-from telemetry.days import SUMS
+from telemetry.days import MOST, SUMS, totals
 from telemetry.evidence import ADJUSTMENT, DECISION, NOBODY, PARTITIONED, USAGE, Kind
 from telemetry.roll_up import ROLL_UP_LOCK
 
 SPAN = {"whose": "%(tenant_id)s", "since": "%(since)s", "until": "%(until)s"}
 WHOLE = {"whose": "%(tenant_id)s", "since": "%(first)s", "until": "%(last)s"}
 """A few hours more where a day does not begin or end with a cell of every table."""
-ADDED = ", ".join(f"sum(cell.{name})::bigint AS {name}" for name in SUMS)
+TOTALS = totals("cell.")
 NAMES = ", ".join(SUMS)
 REPLACED = ", ".join(f"{name} = excluded.{name}" for name in SUMS)
 DIFFER = "({}) IS DISTINCT FROM ({})".format(
@@ -73,7 +73,7 @@ def _remade(table: CellTable) -> str:
     )
     return f"""
 due_{table.name} AS MATERIALIZED (
-    SELECT {table.start_of("cell.starts_at")} AS starts_at, {names}, {ADDED} FROM due AS cell
+    SELECT {table.start_of("cell.starts_at")} AS starts_at, {names}, {TOTALS} FROM due AS cell
     WHERE cell.starts_at >= {since} AND cell.starts_at < {until} GROUP BY {numbers}
 ), gone_{table.name} AS (
     DELETE FROM {table.name} AS known
@@ -91,7 +91,7 @@ due_{table.name} AS MATERIALIZED (
 # The evidence is read once, and the cells of all tables are made of those that they are all sums of.
 MAKE_CELLS = f"""
 WITH due AS MATERIALIZED (
-    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join((*DIMENSIONS, AGENT))}, {ADDED}
+    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join((*DIMENSIONS, AGENT))}, {TOTALS}
     FROM {table_of(DUE)} GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), {", ".join(map(_remade, CELL_TABLES))}
 SELECT {
@@ -116,7 +116,7 @@ ON CONFLICT (tenant_id, integration_id, date) DO UPDATE SET calls = known.calls 
 # What was not locked did not exist: calls made it since, and it is right.
 MAKE_DAYS = f"""
 WITH due AS MATERIALIZED (
-    SELECT integration_id, {ADDED} FROM {table_of(cells((QUARTERS.cells, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
+    SELECT integration_id, {TOTALS} FROM {table_of(cells((QUARTERS.cells, QUEUED_CALLS, QUEUED_ADJUSTMENTS), **SPAN))}
     WHERE integration_id = ANY(%(locked)s) GROUP BY 1
 ), gone AS (
     DELETE FROM cus_usage_daily AS known
@@ -130,7 +130,8 @@ WITH due AS MATERIALIZED (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM gone WHERE calls <> 0 OR blocked <> 0) + (SELECT count(*) FROM made),
-    (SELECT coalesce(sum(calls), 0) FROM due)::bigint, (SELECT coalesce(sum(cost_nanos), 0) FROM due)::bigint
+    (SELECT coalesce(sum(calls), 0) FROM due)::bigint,
+    least((SELECT coalesce(sum(cost_nanos), 0) FROM due), {MOST})::bigint
 """  # noqa: S608 - names of our own
 
 

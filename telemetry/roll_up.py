@@ -13,6 +13,7 @@ import psycopg
 from telemetry.cells import AGENT, CELL_TABLES, DIMENSIONS, QUARTERS, CellTable
 from telemetry.days import (
     ADD,
+    ADDED,
     DATE,
     INTO,
     REFUSED,
@@ -20,13 +21,14 @@ from telemetry.days import (
     SUMS_OF_ADJUSTMENTS,
     SUMS_OF_REFUSALS,
     SUMS_OF_USAGE,
+    totals,
 )
 from telemetry.evidence import ADJUSTMENT, DECISION, USAGE, Kind
 
 ROLL_UP_LOCK = 0x726F6C6C
 """Held, shared, until what was added is committed; whoever makes sums anew holds it alone."""
 
-ADDED = ", ".join(f"sum({name})::bigint" for name in SUMS)
+TOTALS = totals("")
 KEY = ", ".join(("tenant_id", "starts_at", *DIMENSIONS, AGENT))
 OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT))
 OF_DECISION = "decision.integration_id, decision.key_id, decision.provider, decision.model, 'blocked', NULL::varchar"
@@ -40,9 +42,9 @@ def _add_to(table: CellTable) -> str:
     names, numbers = ", ".join(table.dimensions), _numbers(len(table.dimensions) + 2)
     return f"""
     INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {", ".join(SUMS)})
-    SELECT tenant_id, {table.start_of("starts_at")}, {names}, {ADDED} FROM cell GROUP BY {numbers} ORDER BY {numbers}
+    SELECT tenant_id, {table.start_of("starts_at")}, {names}, {TOTALS} FROM cell GROUP BY {numbers} ORDER BY {numbers}
     ON CONFLICT (tenant_id, starts_at, {names}) DO UPDATE SET
-        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}"""  # noqa: S608 - names of our own
+        {ADDED}"""  # noqa: S608 - names of our own
 
 
 def _add(whose: str, at: str, dimensions: str, sums: str, rows: str, then: str = "SELECT") -> str:
@@ -56,7 +58,7 @@ WITH cell ({KEY}, {", ".join(SUMS)}) AS MATERIALIZED (
 
 
 ADD_REFUSALS_TO_DAYS = f"""{INTO}
-SELECT cell.tenant_id, integration_id, {DATE.format(at="starts_at")}, {ADDED}
+SELECT cell.tenant_id, integration_id, {DATE.format(at="starts_at")}, {TOTALS}
 FROM cell LEFT JOIN cus_tenants AS tenant ON tenant.id = cell.tenant_id
 WHERE integration_id IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}"""  # noqa: S608 - names of our own
 SPAN = "{at} >= %(first)s AND {at} <= %(last)s"

@@ -30,7 +30,7 @@ from telemetry.cells import (
     table_of,
 )
 from telemetry.coverings import Piece, beginnings, covering, strikes_with
-from telemetry.days import SUMS
+from telemetry.days import MOST, SUMS, totals
 
 # What sums may be grouped by, beside `tag:` and the name of a tag. Days and hours are those of the tenant's time zone;
 # an hour is told by its first moment.
@@ -62,7 +62,7 @@ SET LOCAL max_parallel_workers_per_gather TO DEFAULT
 """
 PLANNED_SPANS = 2
 Span = tuple[datetime, datetime]
-TOTALS = ", ".join(f"coalesce(sum(cell.{name}), 0)::bigint AS {name}" for name in SUMS)
+TOTALS = totals("cell.")
 # One session has few calls among many: an index leads to them.
 SESSIONS = """
 SELECT DISTINCT usage.session_id FROM cus_llm_usage AS usage
@@ -78,14 +78,14 @@ SELECT * FROM (
 ) AS ranked WHERE place <= %(size)s
 """
 BEHIND = """({lead} IS NULL, coalesce({lead}, '') COLLATE "C") > (%(after)s::text IS NULL, coalesce(%(after)s, ''))"""
-MONTHS = """
-SELECT wanted.integration_id, sum(day.cost_nanos)::bigint, sum(day.tokens_in + day.tokens_out)::bigint
+MONTHS = f"""
+SELECT wanted.integration_id, least(sum(day.cost_nanos), {MOST})::bigint, sum(day.tokens_in + day.tokens_out)::bigint
 FROM unnest(%(tenants)s::uuid[], %(integrations)s::uuid[], %(dates)s::date[])
     AS wanted (tenant_id, integration_id, date)
 JOIN cus_usage_daily AS day ON day.tenant_id = wanted.tenant_id AND day.integration_id = wanted.integration_id
     AND day.date >= wanted.date
 GROUP BY 1
-"""
+"""  # noqa: S608 - names of our own
 
 
 @dataclass(frozen=True, slots=True)

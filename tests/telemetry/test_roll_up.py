@@ -7,6 +7,7 @@ from django.db import connection
 
 from telemetry.derived import UsageDay, UsageQuarter
 from telemetry.models import UsageRecord
+from telemetry.rebuilding import rebuild
 from telemetry.usage_sums import Asked, sums_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused
@@ -42,6 +43,21 @@ def test_a_call_that_a_program_refused_itself_is_a_refusal() -> None:
     span = (NOON - timedelta(hours=1), NOON + timedelta(hours=1))
     (row,) = sums_of(Asked(people.acme().pk, "UTC", *span, by=("endpoint",)))
     assert (row["calls"], row["calls_of_known_cost"], row["blocked"]) == (0, 0, 1)
+
+
+def test_a_sum_beyond_all_reason_is_full_and_refuses_no_evidence() -> None:
+    tenant = people.acme()
+    for minutes in range(3):
+        carried(tenant, at=NOON + timedelta(minutes=minutes), cost_nanos=2**62 - 1)
+    drain()
+    assert {row.cost_nanos for row in (UsageDay.objects.get(), UsageQuarter.objects.get())} == {2**63 - 1}
+    carried(tenant, at=NOON + timedelta(hours=1), cost_nanos=2**62 - 1)
+    drain()
+    for by in ((), ("endpoint",)):
+        (row,) = sums_of(Asked(tenant.pk, "UTC", NOON - timedelta(hours=1), NOON + timedelta(hours=2), by=by))
+        assert (row["calls"], row["cost_nanos"]) == (4, 2**63 - 1)
+    rebuild(tenant, NOON.date())
+    assert UsageDay.objects.get().cost_nanos == 2**63 - 1
 
 
 def test_a_day_begins_where_its_tenant_is() -> None:
