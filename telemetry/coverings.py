@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 
 from telemetry.cells import CellTable
 
+HOUR = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -42,11 +44,19 @@ def beginnings(since: datetime, until: datetime, zone: ZoneInfo, *, of_months: b
     return [datetime.combine(day, time(), zone) for day in days if day.day == 1 or not of_months]
 
 
+def keeps_minutes(zone: ZoneInfo, since: datetime, until: datetime) -> bool:
+    """Whether hours of a time zone begin at the same minute of UTC from one moment to the other."""
+    return _minutes(zone, since) == _minutes(zone, until)
+
+
 def strikes_with(table: CellTable, zone: ZoneInfo, since: datetime, until: datetime) -> bool:
-    """Whether each hour of a time zone consists of cells of a table, in a span in which it keeps its minutes."""
-    offsets = (at.astimezone(zone).utcoffset() or timedelta() for at in (since, until))
+    """Whether each hour of a time zone consists of cells of a table, from one moment to the other."""
     cell = timedelta(seconds=table.seconds)
-    return not timedelta(hours=1) % cell and not any(offset % cell for offset in offsets)
+    return not HOUR % cell and not any(_minutes(zone, at) % cell for at in (since, until))
+
+
+def _minutes(zone: ZoneInfo, at: datetime) -> timedelta:
+    return (at.astimezone(zone).utcoffset() or timedelta()) % HOUR
 
 
 def _between(since: datetime, until: datetime, tables: Sequence[CellTable]) -> Iterator[Piece]:

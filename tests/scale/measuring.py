@@ -34,13 +34,13 @@ def fill(rows: int) -> str:
     begun = time.monotonic()
     fill_evidence(rows)
     tidy()
-    copied = time.monotonic()
+    written = time.monotonic()
     call_command("backfill_usage", f"--lookback={DAYS}", "--json", stdout=StringIO())
     made = time.monotonic()
     tidy()
     return (
-        f"{rows:,} calls copied in {copied - begun:,.0f} s; {DAYS} days and their quarters made by `backfill_usage` "
-        f"in {made - copied:,.0f} s."
+        f"{rows:,} calls written in {written - begun:,.0f} s; {DAYS} days and all cells made by `backfill_usage` "
+        f"in {made - written:,.0f} s."
     )
 
 

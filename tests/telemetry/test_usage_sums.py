@@ -130,6 +130,7 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
                 check(Asked(tenant.pk, zone, since, until, by))
             check(Asked(tenant.pk, zone, since, until, ("month",), {"agent_id": "bot"}))
             check(Asked(tenant.pk, zone, since, until, (), {"agent_id": "bot", "model": "b"}))
+        check(Asked(tenant.pk, "Australia/Lord_Howe", since - timedelta(days=200), until, ("hour",)))
         if number < 2:
             for name, value in {
                 "model": "a", "integration_id": UUID(int=1), "key_id": UUID(int=7), "agent_id": "bot",
