@@ -19,12 +19,13 @@ from tests.rest.programs import speaking
 from tests.scale.filling import RARE_MODEL
 
 FLOOR_MS = 300
+LARGEST = "tenant-1"
 SPAN_DAYS = 30
 
 
 def report(filled: str, *, times: int) -> str:
     """Figures as a table in Markdown."""
-    tenant = Tenant.objects.get(slug="tenant-1")
+    tenant = Tenant.objects.get(slug=LARGEST)
     now = datetime.now(UTC)
     since = now - timedelta(days=SPAN_DAYS)
     mine = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=since).count()

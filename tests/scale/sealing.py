@@ -24,12 +24,18 @@ ROWS = " UNION ALL ".join(
     for kind in KINDS.values()
     if kind in (USAGE, DECISION, ADJUSTMENT)
 )
+# As whoever admits or is told of a call does.
+IDS = """
+INSERT INTO cus_call_ids (tenant_id, call_id, created_at, source)
+SELECT tenant_id, call_id, created_at, source FROM cus_llm_usage WHERE tenant_id = %(tenant)s ON CONFLICT DO NOTHING
+"""
 FLOOR_SECONDS = 60
 
 
 def sealed(tenant: Tenant) -> str:
     """Seal all that was copied past the queue. What it adds to sums is to be made anew afterwards."""
     with connection.cursor() as cursor:
+        cursor.execute(IDS, {"tenant": tenant.pk})
         cursor.execute(QUEUE.format(rows=ROWS), {"tenant": tenant.pk})
         queued = cursor.rowcount
     begun, done = time.monotonic(), 0
