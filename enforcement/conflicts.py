@@ -36,7 +36,7 @@ def _witness(tenant_id: UUID, told: Iterable[tuple[Offer, bytes]], actor: Actor)
     with connection.cursor() as cursor:
         # Two at once would both see that nothing was written.
         cursor.execute(LOCK, [LOCK_CLASS, str(tenant_id)])
-    events = AuditEvent.objects.for_tenant(tenant_id).filter(
+    events = AuditEvent.objects.all_of(tenant_id).filter(
         action=Action.CALL_CONFLICTED, object_id__in={str(offer.entry.call_id) for offer, _ in told}
     )
     known = set(events.values_list("object_id", "after__digest"))

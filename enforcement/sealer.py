@@ -62,11 +62,15 @@ class Sealer:
         made = self._rounds.made
         if self._checkpoints is None or not made:
             return
-        lines = "".join(json.dumps(header.to_json()) + "\n" for header in made.values())
+        # A line that somebody could not end spoils no other.
+        lines = "".join("\n" + json.dumps(header.to_json()) for header in made.values()) + "\n"
         try:
             with self._checkpoints.open("ab", buffering=0) as file:
-                file.write(lines.encode())
+                written = file.write(lines.encode())
         except OSError as error:
             logger.error("Checkpoints cannot be added to %s: %s", self._checkpoints, error.strerror)
-        else:
+            return
+        if written == len(lines):
             made.clear()
+        else:
+            logger.error("Checkpoints were added to %s in part only; they will be added again", self._checkpoints)

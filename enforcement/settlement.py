@@ -152,10 +152,6 @@ def adjust(connection: psycopg.Connection[Any], settlement: Settlement) -> None:
         ).fetchone()
         if row is None:
             return
-        if usage.beside is not None:
-            words = {"end_user": usage.beside.end_user, "tags": msgspec.json.encode(usage.beside.tags).decode()}
-            call = {"tenant_id": usage.tenant_id, "call_id": usage.call_id}
-            connection.execute(entries.INSERT_BESIDE, call | words)
         connection.execute(locks.LOCK_WINDOWS, [locks.array(sorted(window_id for window_id, _ in windows))])
         moved = {"cost": row[0], "tokens": row[1] + row[2], "tokens_in": row[1], "tokens_out": row[2]}
         for window_id, metric in windows:

@@ -399,7 +399,7 @@ def verify(path: str, keys: list[str], checkpoint: str | None) -> Bundle:
         bundle.check_stray_rows()
         if checkpoint:
             with open(checkpoint, encoding="utf-8") as file:
-                lines = [json.loads(line) for line in file if line.strip()]
+                lines = [json.loads(line) for line in file if line.strip().endswith("}")]
             kept = [one.get("checkpoint") or one for one in lines]  # REST answers with it in a field.
             kept = [header for header in kept if header.get("tenant") == bundle.manifest["tenant"]["id"]]
             for header in kept:

@@ -132,12 +132,6 @@ INSERT_TAGGED = f"""WITH written AS ({_INTO} tenant_id, call_id, created_at), be
 )
 SELECT call_id FROM written
 """  # noqa: S608 - names of our own
-INSERT_BESIDE = """
-INSERT INTO cus_call_tags (tenant_id, call_id, created_at, end_user, tags)
-SELECT usage.tenant_id, usage.call_id, usage.created_at, %(end_user)s, %(tags)s::jsonb
-FROM cus_llm_usage AS usage WHERE usage.tenant_id = %(tenant_id)s AND usage.call_id = %(call_id)s
-ON CONFLICT DO NOTHING
-"""
 
 encode = msgspec.json.Encoder().encode
 

@@ -29,7 +29,7 @@ WAITS = "SELECT EXISTS (SELECT FROM cus_unsealed WHERE tenant_id = %s AND kind =
 SEALED_IN = "SELECT number FROM cus_seals WHERE tenant_id = %s AND first_at <= %s AND last_at >= %s ORDER BY number"
 BOUNDS = """
 SELECT pg_get_expr(part.relpartbound, part.oid) FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid
-WHERE inhparent = %s::regclass
+WHERE inhparent = %s::regclass AND NOT inhdetachpending
 """
 BOUND = re.compile(r"FROM \((.+)\) TO \((.+)\)")
 ENDS = {"MINVALUE": datetime.min.replace(tzinfo=UTC), "MAXVALUE": datetime.max.replace(tzinfo=UTC)}

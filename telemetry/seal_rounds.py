@@ -67,8 +67,8 @@ class SealRounds:
         Leaves the rest to whoever seals already. What fails for one tenant is told in the log and left for the next
         time. Raises `psycopg.Error` where the connection broke.
         """
-        sealed, failed = 0, False
-        while not failed and (due := self._due(connection)):
+        sealed, failed = 0, set[UUID]()
+        while due := self._due(connection, failed):
             for tenant_id in due:
                 if is_stopping():
                     return sealed
@@ -80,7 +80,7 @@ class SealRounds:
                     if connection.closed:
                         raise
                     logger.warning("Sealing will be repeated: %s", type(error).__name__, exc_info=error)
-                    failed = True
+                    failed.add(tenant_id)
                 else:
                     if header is None:
                         return sealed
@@ -89,12 +89,13 @@ class SealRounds:
                     sealed += header.count
         return sealed
 
-    def _due(self, connection: psycopg.Connection[Any]) -> list[UUID]:
+    def _due(self, connection: psycopg.Connection[Any], failed: set[UUID]) -> list[UUID]:
+        left_out = self.moved | failed
         if time.monotonic() - self._looked_back >= LOOK_BACK_SECONDS:
             self._look_back(connection)
-        asked = [MOST_LEAVES, self.rest_seconds, self._floor, list(self.moved)]
+        asked = [MOST_LEAVES, self.rest_seconds, self._floor, list(left_out)]
         queued = connection.execute(DUE, asked).fetchall()
-        if queued and not self.moved:
+        if queued and not left_out:
             self._floor = queued[0][2] - 1
         return [tenant_id for tenant_id, is_due, _ in queued if is_due]
 

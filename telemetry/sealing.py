@@ -154,8 +154,9 @@ def goes_on(known: Head, newest: Head | None, key: SealKey) -> bool:
         return False
     if newest.number == known.number:
         return bytes(newest.hash) == bytes(known.hash)
-    is_ours = bytes(newest.public_key) == key.public
-    return is_ours and is_signed(bytes(newest.hash), bytes(newest.signature), key.public)
+    # Where the secret key is being changed, others may still seal under the key of before.
+    is_ours = bytes(newest.public_key) in (key.public, bytes(known.public_key))
+    return is_ours and is_signed(bytes(newest.hash), bytes(newest.signature), bytes(newest.public_key))
 
 
 def _leaves(connection: psycopg.Connection[Any], ids: Sequence[int]) -> tuple[bytes, Sequence[datetime], set[int]]:

@@ -72,8 +72,6 @@ class Verification:
     checkpoints: Sequence[SealHeader] = ()
     """Of this tenant, kept by somebody else."""
     advance: Callable[[int], object] = lambda count: None
-    expired: Spans | None = None
-    """What was taken away on purpose, if the caller knows already."""
     done: Verified = field(init=False)
     _sealed: dict[int, RowSet] = field(init=False)
     _expired: Spans = field(init=False)
@@ -83,7 +81,7 @@ class Verification:
     def __post_init__(self) -> None:
         self.done = Verified(self.tenant_id)
         self._sealed = {number: RowSet() for number in KINDS}
-        self._expired = self.expired if self.expired is not None else expired_spans(self.connection, self.trusted)
+        self._expired = expired_spans(self.connection, self.trusted)
         self._attached = {table.name: attached_spans(self.connection, table.name) for table in PARTITIONED}
 
     def findings(self) -> Iterator[Finding]:

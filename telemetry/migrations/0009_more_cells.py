@@ -9,6 +9,7 @@ NAMES = SUMS.split(", ")
 ADDED = ", ".join(f"sum({name})::bigint AS {name}" for name in NAMES)
 HOUR, STRETCH = (f"date_bin('{hours} hours', starts_at, 'epoch'::timestamptz)" for hours in (1, 4))
 MOVE = f"""
+LOCK TABLE cus_usage_quarters IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE cus_usage_of_agents SET (fillfactor = 70);
 INSERT INTO cus_usage_of_agents ({KEY}, agent_id, {SUMS})
 SELECT {KEY.replace("starts_at", HOUR)}, agent_id, {ADDED}

@@ -1,8 +1,10 @@
 """Programs that tell of calls which they made themselves."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -10,7 +12,7 @@ from accounts.ids import uuid7
 from enforcement import told_lane
 from telemetry.price_seed import compile_seed
 from telemetry.services import import_seed
-from tests.rest.programs import Program
+from tests.rest.programs import Program, program
 
 USAGE = "cus/telemetry/llm-usage"
 BATCH = "cus/telemetry/llm-usage/batch"
@@ -52,3 +54,14 @@ def told_batch(asker: Program, records: list[Any]) -> list[dict[str, Any]]:
 def ago(**span: float) -> str:
     """A time as a record says it."""
     return (datetime.now(UTC) - timedelta(**span)).isoformat()
+
+
+def teller(**fields: Any) -> Program:
+    return program("ingest", **fields)
+
+
+@contextmanager
+def freeze_time_of_telling(**later: float) -> Iterator[None]:
+    """So much later, as far as the door can tell."""
+    with patch("enforcement.ingest_api.timezone.now", lambda: datetime.now(UTC) + timedelta(**later)):
+        yield

@@ -22,7 +22,7 @@ from accounts.audit import record
 from accounts.audit_events import Action
 from accounts.portraits import Likeness
 from enforcement.sealer import Sealer
-from telemetry import seal_rounds
+from telemetry import seal_rounds, sealing
 from telemetry.derived import UnsealedRow, UsageQuarter
 from telemetry.evidence import AUDIT, KINDS, NOBODY, USAGE, Kind
 from telemetry.models import Seal, UsageRecord
@@ -30,6 +30,7 @@ from telemetry.seal_forms import FORMS, NEWEST, row_of, text_of
 from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, SealHeader, merkle_root, unpack
 from telemetry.seal_keys import SealKey, is_signed, seal_key
 from telemetry.seal_rounds import SealRounds
+from telemetry.sealing import QueueMoved
 from tests import people
 from tests.enforcement.ledgers import database_url
 from tests.servers import Servers
@@ -193,6 +194,33 @@ def test_whose_seals_were_removed_has_nothing_sealed_anew(how_many: int, caplog:
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_whoever_has_a_new_key_goes_on_while_others_still_seal_under_the_old_one() -> None:
+    tenant = people.acme()
+    old, new = (SealRounds(SealKey(secret), rest_seconds=0) for secret in ("old", "new"))
+    for _ in range(2):
+        used(tenant, 3)
+        assert old.seal_due(raw()) >= 3
+        assert new.seal_due(raw()) == 0
+    used(tenant, 3)
+    assert (new.seal_due(raw()), new.moved) == (3, set())
+
+
+def test_a_tenant_that_cannot_be_sealed_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant, other = people.acme(), people.globex()
+    for whose in (tenant.pk, other.pk, UUID(NOBODY)):
+        seal_all(whose)
+
+    def failing(session: psycopg.Connection[Any], tenant_id: UUID, key: SealKey, **how: Any) -> SealHeader | None:
+        if tenant_id == tenant.pk:
+            raise QueueMoved
+        return sealing.seal(session, tenant_id, key, **how)
+
+    monkeypatch.setattr(seal_rounds, "seal", failing)
+    used(tenant, 3)
+    used(other, 2500)
+    assert SealRounds(seal_key(), rest_seconds=0).seal_due(raw()) == 2500
+
+
 def test_rows_whose_transaction_took_long_are_sealed_some_time_later(monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = people.acme()
     for whose in (tenant.pk, UUID(NOBODY)):
@@ -221,7 +249,7 @@ def test_checkpoints_are_added_to_a_file_when_a_sealer_ends(tmp_path: Path) -> N
             assert time.monotonic() < deadline, "the queue does not get shorter"
             time.sleep(0.02)
         sealer.stop()
-    (line,) = kept.read_text().splitlines()
+    (line,) = filter(None, kept.read_text().splitlines())
     checkpoint = SealHeader.from_json(json.loads(line))
     with transaction.atomic():
         assert verified(tenant, checkpoint)[0] == []
