@@ -131,3 +131,15 @@ def test_it_takes_the_scope_read_the_whole_tenant_and_a_period_that_is_shown() -
     old = {"created_after": (timezone.now() - timedelta(days=70)).isoformat()}
     old |= {"created_before": (timezone.now() - timedelta(days=60)).isoformat()}
     assert asker.get(PATH, **old)[1]["errors"][0]["code"] == "not_shown"
+
+
+@committed
+def test_no_bundle_is_read_longer_than_it_may_nor_more_at_once_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    asker, now = program("read"), timezone.now()
+    used(asker.tenant, 3)
+    monkeypatch.setattr(proof, "LINES_AT_ONCE", 1)
+    monkeypatch.setattr(bundles, "LONGEST_SECONDS", -1.0)
+    with pytest.raises(TimeoutError):
+        list(bundles.bundle_of(tenant=asker.tenant, since=now - timedelta(days=1), until=now + timedelta(hours=1)))
+    monkeypatch.setattr(bundles, "MOST_AT_ONCE", 0)
+    assert asker.get(PATH, **span())[0] == 409

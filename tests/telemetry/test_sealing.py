@@ -1,7 +1,6 @@
 """Evidence is sealed once, in the order in which it was queued, whoever seals and whatever dies."""
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from enforcement.sealer import Sealer
 from telemetry import seal_rounds, sealing
 from telemetry.derived import UnsealedRow, UsageQuarter
 from telemetry.evidence import AUDIT, KINDS, NOBODY, USAGE, Kind
+from telemetry.management.commands.verify_evidence import checkpoints_of
 from telemetry.models import Seal, UsageRecord
 from telemetry.seal_forms import FORMS, NEWEST, row_of, text_of
 from telemetry.seal_headers import FIRST_PREVIOUS, NOT_THERE, SealHeader, merkle_root, unpack
@@ -240,6 +240,7 @@ def test_rows_whose_transaction_took_long_are_sealed_some_time_later(monkeypatch
 @pytest.mark.django_db(transaction=True)
 def test_checkpoints_are_added_to_a_file_when_a_sealer_ends(tmp_path: Path) -> None:
     tenant, kept = people.acme(), tmp_path / "checkpoints.jsonl"
+    kept.write_text('{"customhouse": "a line that somebody could not')
     used(tenant, 1000)
     for _ in range(2):
         sealer = Sealer(database_url(), seal_key(), look_seconds=0.01, checkpoints=kept)
@@ -249,8 +250,7 @@ def test_checkpoints_are_added_to_a_file_when_a_sealer_ends(tmp_path: Path) -> N
             assert time.monotonic() < deadline, "the queue does not get shorter"
             time.sleep(0.02)
         sealer.stop()
-    (line,) = filter(None, kept.read_text().splitlines())
-    checkpoint = SealHeader.from_json(json.loads(line))
+    ((checkpoint,),) = checkpoints_of(kept).values()
     with transaction.atomic():
         assert verified(tenant, checkpoint)[0] == []
         assert checkpoint == Seal.objects.get(tenant_id=tenant.pk).header

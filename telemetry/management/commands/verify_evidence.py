@@ -109,7 +109,7 @@ def checkpoints_of(path: Path) -> dict[UUID, list[SealHeader]]:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             # A line that whoever added it could not end is none.
-            if line.strip() and (line.endswith("}") or not line.startswith("{")):
+            if line.endswith("}"):
                 header = SealHeader.from_json(json.loads(line))
                 found[header.tenant_id].append(header)
         if not found:
