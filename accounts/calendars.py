@@ -1,6 +1,8 @@
 """How a tenant divides time. Pure."""
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +15,13 @@ class Calendar:
     timezone: str
     month_start_day: int = 1
     version: int = 0
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first moment of a day of a time zone, in UTC."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def next_midnight(at: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment of the day that follows, in UTC."""
+    return midnight(at.astimezone(zone).date() + timedelta(days=1), zone)

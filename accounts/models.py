@@ -77,6 +77,8 @@ class Tenant(models.Model):
     )
     calendar_version = models.PositiveIntegerField(default=0, editable=False)
     """Rises when time zone or start day change: usage is counted anew from the evidence."""
+    calendar_since = models.DateTimeField(null=True, editable=False)
+    """From when on hours and days of sums are those of its time zone; empty: always. It had another before."""
     config_version = models.BigIntegerField(default=1, editable=False)
     """Rises with every change that an admission must see."""
     evidence_months = models.PositiveSmallIntegerField(

@@ -1,7 +1,9 @@
 """Writes: tenants, people and their roles."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from allauth.account.models import EmailAddress
 from django.db import connection, transaction
@@ -10,6 +12,8 @@ from django.db.models import F
 from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
+from accounts.calendars import next_midnight
+from accounts.clocks import database_time
 from accounts.departures import KeysLeft, announce
 from accounts.membership import check_owner, lock_members, rank_at, themselves
 from accounts.models import Membership, Role, Tenant, User
@@ -19,6 +23,8 @@ from accounts.ranks import KEY_RANK, LastOwner, Rank, check_role_change, rank_of
 
 CONFIG_CHANNEL = "customhouse_config"
 CALENDAR_FIELDS = frozenset(["timezone", "month_start_day"])
+SUMMED_UP_WITHIN = timedelta(hours=1)
+"""After that no call is added to sums by what its tenant was when it was made."""
 
 
 class NotAMember(Exception):
@@ -42,7 +48,7 @@ def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor
     """Write fields of a customer; admissions see them from the next call on. Raises `ValidationError`.
 
     With another time zone or start day the windows of the limits are made anew from the evidence, so nothing that
-    was used is lost.
+    was used is lost. What was summed up by hours and days of another time zone is right for that one only.
     """
     stored = Tenant.objects.select_for_update().get(pk=tenant.pk)
     before = TENANT.of(stored)
@@ -53,6 +59,10 @@ def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor
     if CALENDAR_FIELDS.intersection(changed):
         stored.calendar_version += 1
         changed.append("calendar_version")
+    if stored.timezone != before.values["timezone"]:
+        # Whatever is summed up as of now may still be of the hours and days of before.
+        stored.calendar_since = next_midnight(database_time() + SUMMED_UP_WITHIN, ZoneInfo(stored.timezone))
+        changed.append("calendar_since")
     stored.save(update_fields=changed)
     touch_config(stored.pk)
     stored.refresh_from_db()

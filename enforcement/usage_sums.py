@@ -1,11 +1,12 @@
 """What a tenant's calls used in sums, with how many were refused beside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from integrations.money import cents_of
-from telemetry.beside import END_USER, is_beside
+from telemetry.attributed_cells import is_attribute
+from telemetry.beside import END_USER
 from telemetry.usage_sums import Asked, Row, leading_sums_of, sessions_of, sums_of, told, total_of
 
 GROUPS = {
@@ -21,6 +22,9 @@ GROUPS = {
 }
 """What calls may be grouped by, and the field of a group that names it; beside it `tag:` and the name of a tag."""
 SESSION = "session_id"
+UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
+MORE_VALUES = 8
+"""So many times as many values are looked at where those before had too few groups."""
 Place = tuple[str | None, ...]
 """Where a group stands among the others: the values that it has in common, as text."""
 
@@ -29,24 +33,21 @@ def summary(asked: Asked, *, after: Place | None, size: int) -> tuple[Row, list[
     """The sums of all calls that are asked for, those of at most `size` groups behind `after`, and the last's place.
 
     There is no place where no groups are left. A call without a session is in the total, and in no group of sessions;
-    one without an end user or a tag is in the last of their groups. Where any of these is grouped by something else,
-    too, `size` is how many values of it, and their groups come together.
+    one without an agent, an end user or a tag is in the last of their groups. Where any of these is grouped by
+    something else, too, the groups of one of its values come together.
     """
     if not asked.by:
         return shown(sums_of(asked)[0], ()), [], None
     lead = _lead_of(asked)
     if lead is not None:
         (total,) = sums_of(replace(asked, by=()))
-        rows, last = _led(asked, lead, after=after, size=size)
-    elif SESSION in asked.by:
-        (total,) = sums_of(replace(asked, by=()))
-        rows, last = _of_sessions(asked, after=after, size=size)
+        left, has_more = _behind(asked, lead, after=after, size=size + 1)
     else:
         every = sorted(sums_of(asked), key=lambda row: _order(place_of_group(row, asked.by)))
-        total = total_of(every)
+        total, has_more = total_of(every), False
         left = [row for row in every if after is None or _order(place_of_group(row, asked.by)) > _order(after)]
-        rows = left[:size]
-        last = place_of_group(rows[-1], asked.by) if len(left) > size else None
+    rows = left[:size]
+    last = place_of_group(rows[-1], asked.by) if len(left) > size or (has_more and rows) else None
     return shown(total, ()), [shown(row, asked.by) for row in rows], last
 
 
@@ -75,29 +76,44 @@ def shown(row: Row, by: Sequence[str]) -> Row:
 
 
 def _lead_of(asked: Asked) -> str | None:
-    """By what groups come a page at a time, where it may have very many values that only the calls know."""
-    beside = next(filter(is_beside, asked.by), None)
-    return SESSION if asked.is_beside and SESSION in asked.by else beside
+    """What groups come in the order of, where it may have very many values: not all are summed up for a page."""
+    return SESSION if SESSION in asked.by else next(filter(is_attribute, asked.by), None)
 
 
-def _led(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple[list[Row], Place | None]:
-    behind = None if after is None else after[asked.by.index(lead)]
-    rows, has_more = leading_sums_of(asked, lead=lead, after=behind, starts=after is None, size=size)
+def _behind(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple[list[Row], bool]:
+    """At least `size` groups behind `after`, unless there are fewer, and whether there are more values of `lead`."""
     others = [name for name in asked.by if name != lead]
-    rows.sort(key=lambda row: _order(place_of_group(row, (lead, *others))))
-    return rows, place_of_group(rows[-1], asked.by) if has_more else None
+    value = after[asked.by.index(lead)] if after is not None else None
+    begin = _order(after[asked.by.index(name)] for name in others) if after is not None else None
+    values = max(2, size // _most_groups(asked, others))
+    while True:
+        rows, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=min(values, size))
+        if begin is not None:
+            rows = [row for row in rows if row[lead] != value or _order(place_of_group(row, others)) > begin]
+        if len(rows) >= size or values >= size or not has_more:
+            return rows, has_more
+        values *= MORE_VALUES
 
 
-def _of_sessions(asked: Asked, *, after: Place | None, size: int) -> tuple[list[Row], Place | None]:
-    behind = "" if after is None else after[asked.by.index(SESSION)] or ""
+def _of_values(
+    asked: Asked, lead: str, others: Sequence[str], *, after: str | None, starts: bool, size: int
+) -> tuple[list[Row], bool]:
+    """The groups of at most `size` values from `after` on, in order, and whether there are more values."""
+    if lead != SESSION or asked.is_beside:
+        rows, has_more = leading_sums_of(asked, lead=lead, after=after, starts=starts, size=size)
+        return sorted(rows, key=lambda row: _order(place_of_group(row, (lead, *others)))), has_more
     # One more than is shown tells whether there are more.
-    sessions = sessions_of(asked, after=behind, size=size + 1)
+    sessions = sessions_of(asked, after=after or "", size=size + 1)
     among = {session: number for number, session in enumerate(sessions[:size])}
-    if not among:
-        return [], None
-    rows = sums_of(replace(asked, equal={**asked.equal, SESSION: list(among)}))
-    rows.sort(key=lambda row: (among[row[SESSION]], _order(place_of_group(row, asked.by))))
-    return rows, place_of_group(rows[-1], asked.by) if len(sessions) > size else None
+    rows = sums_of(replace(asked, equal={**asked.equal, SESSION: list(among)})) if among else []
+    rows.sort(key=lambda row: (among[row[SESSION]], _order(place_of_group(row, others))))
+    return rows, len(sessions) > size
+
+
+def _most_groups(asked: Asked, others: Sequence[str]) -> int:
+    """How many groups one value may have: about as many values less make a page."""
+    units = [(asked.until - asked.since) // UNITS[name] for name in others if name in UNITS]
+    return max(1, *units, 1)
 
 
 def _text(value: object) -> str | None:
@@ -106,5 +122,5 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _order(place: Place) -> tuple[tuple[bool, str], ...]:
+def _order(place: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
     return tuple((value is None, value or "") for value in place)

@@ -1,7 +1,7 @@
 """What calls used by what stands beside them: for whom they were made, and their tags.
 
-Neither is in any sum that is kept, as it can be forgotten: whoever asks by it has the calls read one by one. A call
-that was refused here has neither, so it is in the group of those without, and in no sum of an end user or a tag.
+Calls are read with it one by one where no cell tells apart all that is asked, as of two tags at once. A call that was
+refused here has neither, so it is in the group of those without, and in no sum of an end user or a tag.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 A table of cells and the evidence that is still queued are together exactly all evidence, if one statement reads both.
 What no such table tells apart is read from the evidence itself. The names of a cell's columns are `at`, those of
-`DIMENSIONS`, `AGENT`, `SINGLE` and `SUMS`; its session is known where the cell is one call.
+`DIMENSIONS`, `SINGLE` and `SUMS`; its call is known where the cell is one call.
 
 Every text here takes `whose` (a tenant's id), `since` and `until` as SQL.
 """
@@ -15,18 +15,17 @@ from telemetry.evidence import ADJUSTMENT, DECISION, USAGE
 
 DIMENSIONS = ("integration_id", "key_id", "provider", "model", "policy_result")
 """What every table of cells tells apart."""
-AGENT = "agent_id"
-SINGLE = ("session_id", "endpoint", "quality")
+AGENT, CALL = "agent_id", "call_id"
+SINGLE = (AGENT, "session_id", "endpoint", "quality", CALL)
 """What only the rows of calls tell apart. A refused call has no session, and nothing was counted of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellTable:
-    """A table of cells: how long each is, and what it tells apart."""
+    """A table of cells, and how long each is: the same stretches of UTC for everybody."""
 
     name: str
     seconds: int
-    dimensions: tuple[str, ...]
 
     def start_of(self, at: str) -> str:
         """Where the cell begins that holds a moment, as SQL."""
@@ -43,24 +42,23 @@ class CellTable:
     @property
     def cells(self) -> str:
         """All that is not queued of a span that begins and ends with a cell."""
-        columns = [f"cell.{name}" if name in self.dimensions else "NULL" for name in (*DIMENSIONS, AGENT, *SINGLE)]
         return (
-            f"SELECT cell.starts_at, {', '.join(columns)}, {', '.join(f'cell.{name}' for name in SUMS)} "  # noqa: S608
+            f"SELECT cell.starts_at, {', '.join(f'cell.{name}' for name in DIMENSIONS)}, "  # noqa: S608
+            f"NULL, NULL, NULL, NULL, NULL::uuid, {', '.join(f'cell.{name}' for name in SUMS)} "
             f"FROM {self.name} AS cell "
             "WHERE cell.tenant_id = {whose} AND cell.starts_at >= {since} AND cell.starts_at < {until}"
         )
 
 
 # Every day of every time zone begins with a quarter of an hour. What is in between is read from fewer, longer cells.
-QUARTERS = CellTable("cus_usage_quarters", 15 * 60, DIMENSIONS)
-STRETCHES = CellTable("cus_usage_stretches", 4 * 60 * 60, DIMENSIONS)
-AGENTS = CellTable("cus_usage_of_agents", 60 * 60, (*DIMENSIONS, AGENT))
-CELL_TABLES = (QUARTERS, STRETCHES, AGENTS)
+QUARTERS = CellTable("cus_usage_quarters", 15 * 60)
+STRETCHES = CellTable("cus_usage_stretches", 4 * 60 * 60)
+CELL_TABLES = (QUARTERS, STRETCHES)
 
-OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT, *SINGLE))
+OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, *SINGLE))
 OF_DECISION = (
     "decision.integration_id, decision.key_id, decision.provider, decision.model, 'blocked', NULL, "
-    "NULL, decision.endpoint, NULL"
+    "NULL, decision.endpoint, NULL, NULL::uuid"
 )
 # Parts that differ in a type are not planned one by one, hence the casts.
 ONE_CALL = (
@@ -73,20 +71,20 @@ ONE_CALL = (
 )
 ONE_REFUSAL = "0::bigint, " * 9 + "1::bigint"
 ONE_ADJUSTMENT = "0::bigint, adjustment.tokens_in, adjustment.tokens_out, adjustment.cost_nanos" + ", 0::bigint" * 6
-COLUMNS = ", ".join(("at", *DIMENSIONS, AGENT, *SINGLE, *SUMS))
+COLUMNS = ", ".join(("at", *DIMENSIONS, *SINGLE, *SUMS))
 
 _IN_SPAN = "{row}.tenant_id = {{whose}} AND {row}.{at} >= {{since}} AND {row}.{at} < {{until}}"
 _OF_CALLS = _IN_SPAN.format(row="usage", at="created_at")
 _OF_DECISIONS = _IN_SPAN.format(row="decision", at="evaluated_at")
-CALLS = f"SELECT usage.created_at, {OF_USAGE}, {ONE_CALL} FROM cus_llm_usage AS usage WHERE {_OF_CALLS}"  # noqa: S608
-REFUSALS = f"""
-SELECT decision.evaluated_at, {OF_DECISION}, {ONE_REFUSAL}
-FROM cus_enforcement_decisions AS decision WHERE {_OF_DECISIONS} AND {REFUSED}"""  # noqa: S608
+EACH_CALL = f"SELECT usage.created_at, {OF_USAGE}, {ONE_CALL} "
+EACH_REFUSAL = f"SELECT decision.evaluated_at, {OF_DECISION}, {ONE_REFUSAL} "
+EACH_ADJUSTMENT = f"SELECT usage.created_at, {OF_USAGE}, {ONE_ADJUSTMENT} "
+CALLS = f"{EACH_CALL} FROM cus_llm_usage AS usage WHERE {_OF_CALLS}"
+REFUSALS = f"{EACH_REFUSAL} FROM cus_enforcement_decisions AS decision WHERE {_OF_DECISIONS} AND {REFUSED}"
 # An adjustment counts with the call that it corrects.
-ADJUSTMENTS = f"""
-SELECT usage.created_at, {OF_USAGE}, {ONE_ADJUSTMENT}
+ADJUSTMENTS = f"""{EACH_ADJUSTMENT}
 FROM usage_adjustments AS adjustment JOIN cus_llm_usage AS usage USING (tenant_id, call_id)
-WHERE adjustment.tenant_id = {{whose}} AND {_OF_CALLS}"""  # noqa: S608
+WHERE adjustment.tenant_id = {{whose}} AND {_OF_CALLS}"""
 
 # The queue is short and its statistics are old: told to look each row up, the planner does not read whole tables.
 _QUEUED = (
@@ -95,14 +93,14 @@ _QUEUED = (
 )
 _WHEN_QUEUED = " AND queued.at >= {since} AND queued.at < {until}"
 QUEUED_CALLS = (
-    f"SELECT usage.created_at, {OF_USAGE}, {ONE_CALL} "
+    EACH_CALL
     + _QUEUED.format(
         table=USAGE.table, match="created_at = queued.at AND id = queued.row_id", row="usage", kind=USAGE.number
     )
     + _WHEN_QUEUED
 )
 QUEUED_REFUSALS = (
-    f"SELECT decision.evaluated_at, {OF_DECISION}, {ONE_REFUSAL} "
+    EACH_REFUSAL
     + _QUEUED.format(
         table=DECISION.table, match="evaluated_at = queued.at AND id = queued.row_id", row="decision",
         kind=DECISION.number,
@@ -111,7 +109,7 @@ QUEUED_REFUSALS = (
     + f" AND {REFUSED}"
 )  # fmt: skip
 QUEUED_ADJUSTMENTS = (
-    f"SELECT usage.created_at, {OF_USAGE}, {ONE_ADJUSTMENT} "  # noqa: S608
+    EACH_ADJUSTMENT  # noqa: S608 - names of our own
     + _QUEUED.format(table=ADJUSTMENT.table, match="id = queued.row_id", row="adjustment", kind=ADJUSTMENT.number)
     .replace(
         "WHERE queued",

@@ -2,26 +2,44 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from accounts.calendars import midnight
 from telemetry.cells import CellTable
 
-HOUR = timedelta(hours=1)
+HOUR, MONTH = timedelta(hours=1), timedelta(days=30)
+
+
+class Cells(Protocol):
+    """Cells that a span may be covered with: they lie one after the other."""
+
+    @property
+    def name(self) -> str:
+        """Of their table."""
+
+    @property
+    def cells(self) -> str:
+        """All that is not queued of a span that begins and ends with a cell, as SQL."""
+
+    def start_before(self, at: datetime) -> datetime:
+        """Where the cell begins that holds this moment."""
+
+    def start_after(self, at: datetime) -> datetime:
+        """Where the first cell begins that holds nothing before this moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a span and the table whose cells are read there; none: the evidence."""
 
-    table: CellTable | None
+    table: Cells | None
     since: datetime
     until: datetime
 
 
-def covering(
-    since: datetime, until: datetime, tables: Sequence[CellTable], cuts: Sequence[datetime] = ()
-) -> list[Piece]:
+def covering(since: datetime, until: datetime, tables: Sequence[Cells], cuts: Sequence[datetime] = ()) -> list[Piece]:
     """The pieces that the span consists of, in order.
 
     `tables` are those that may be read, the one with the longest cells first. No cell lies over one of the `cuts`,
@@ -38,15 +56,16 @@ def covering(
 
 
 def beginnings(since: datetime, until: datetime, zone: ZoneInfo, *, of_months: bool) -> list[datetime]:
-    """The midnights of a time zone between two moments, in order; only those that months begin with, or all."""
+    """When days of a time zone begin between two moments, in order; only those that months begin with, or all."""
     first, last = since.astimezone(zone).date(), until.astimezone(zone).date()
     days = (first + timedelta(days=number) for number in range(1, (last - first).days + 1))
-    return [datetime.combine(day, time(), zone) for day in days if day.day == 1 or not of_months]
+    return [midnight(day, zone) for day in days if day.day == 1 or not of_months]
 
 
 def keeps_minutes(zone: ZoneInfo, since: datetime, until: datetime) -> bool:
     """Whether hours of a time zone begin at the same minute of UTC from one moment to the other."""
-    return _minutes(zone, since) == _minutes(zone, until)
+    moments = {since, until} | {since + number * MONTH for number in range((until - since) // MONTH + 1)}
+    return len({_minutes(zone, at) for at in moments}) == 1
 
 
 def strikes_with(table: CellTable, zone: ZoneInfo, since: datetime, until: datetime) -> bool:
@@ -59,7 +78,7 @@ def _minutes(zone: ZoneInfo, at: datetime) -> timedelta:
     return (at.astimezone(zone).utcoffset() or timedelta()) % HOUR
 
 
-def _between(since: datetime, until: datetime, tables: Sequence[CellTable]) -> Iterator[Piece]:
+def _between(since: datetime, until: datetime, tables: Sequence[Cells]) -> Iterator[Piece]:
     if since >= until:
         return
     if not tables:

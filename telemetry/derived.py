@@ -93,21 +93,67 @@ class UsageStretch(Cell):
         ]
 
 
-class UsageOfAgents(Cell):
-    """Of an hour, told apart by agents, too: they may be so many that all other sums would be slow for them."""
+class AttributedCell(Sums):
+    """The same of calls that have one value of one attribute, in the calendar of their tenant's time zone.
 
-    agent_id = models.CharField(max_length=200, null=True)
+    See `telemetry.attributed_cells`. It names whom calls were made for, so it forgets with their tags.
+    """
+
+    tenant_id = models.UUIDField()
+    attribute = models.CharField(max_length=68)
+    """`agent_id`, `end_user`, or `tag:` and a name."""
+    value = models.CharField(max_length=200, db_collation="C")
+    integration_id = models.UUIDField(null=True)
+    key_id = models.UUIDField(null=True)
+    provider = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+    policy_result = models.CharField(max_length=16)
 
     class Meta:
-        db_table = "cus_usage_of_agents"
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.attribute}={self.value}"
+
+
+class AttributedHour(AttributedCell):
+    """Of an hour, for what is asked by the hour, and for the days that a span begins and ends with."""
+
+    starts_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "cus_attributed_hours"
+        indexes = [
+            models.Index(fields=["tenant_id", "attribute", "value", "starts_at"], name="cus_attributed_hours_value")
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=[
-                    "tenant_id", "starts_at", "integration_id", "key_id", "provider", "model", "policy_result",
-                    "agent_id",
+                    "tenant_id", "attribute", "starts_at", "value", "integration_id", "key_id", "provider", "model",
+                    "policy_result",
                 ],
                 nulls_distinct=False,
-                name="cus_usage_of_agents_once",
+                name="cus_attributed_hours_once",
+            )
+        ]  # fmt: skip
+
+
+class AttributedDay(AttributedCell):
+    """Of a day."""
+
+    date = models.DateField()
+
+    class Meta:
+        db_table = "cus_attributed_days"
+        indexes = [models.Index(fields=["tenant_id", "attribute", "value", "date"], name="cus_attributed_days_value")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=[
+                    "tenant_id", "attribute", "date", "value", "integration_id", "key_id", "provider", "model",
+                    "policy_result",
+                ],
+                nulls_distinct=False,
+                name="cus_attributed_days_once",
             )
         ]  # fmt: skip
 

@@ -7,9 +7,10 @@ from django.db.models.functions import Now
 
 from accounts.append_only import AppendOnlyModel
 from telemetry.call_tags import CallTag as CallTag
+from telemetry.derived import AttributedDay as AttributedDay
+from telemetry.derived import AttributedHour as AttributedHour
 from telemetry.derived import UnsealedRow as UnsealedRow
 from telemetry.derived import UsageDay as UsageDay
-from telemetry.derived import UsageOfAgents as UsageOfAgents
 from telemetry.derived import UsageQuarter as UsageQuarter
 from telemetry.derived import UsageStretch as UsageStretch
 from telemetry.querysets import AdjustmentQuerySet, UsageQuerySet

@@ -6,17 +6,19 @@ and a call that comes late waits and adds itself to what was made.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 
+from accounts.calendars import midnight
 from accounts.models import Tenant
 from accounts.partitions import Month, months_of
+from telemetry.attributed_cells import DAYS, HOURS, KEY, VALUES_OF_CALL, AttributedTable
 from telemetry.cells import (
     ADJUSTMENTS,
-    AGENT,
+    CALL,
     CALLS,
     CELL_TABLES,
     DIMENSIONS,
@@ -51,6 +53,7 @@ def _rolled_up(part: str, row: str, kind: Kind) -> str:
     )
 
 
+UNKNOWN = ("integration_id", "key_id")
 DUE = cells(
     (
         _rolled_up(CALLS, "usage", USAGE), _rolled_up(ADJUSTMENTS, "adjustment", ADJUSTMENT),
@@ -60,46 +63,78 @@ DUE = cells(
 )  # fmt: skip
 
 
-def _remade(table: CellTable) -> str:
+def _remade(name: str, keys: tuple[str, ...], due: str, span: str) -> str:
     """The parts of the statement that make one table right, and count what was wrong."""
-    names, numbers = (
-        ", ".join(table.dimensions),
-        ", ".join(str(place + 1) for place in range(len(table.dimensions) + 1)),
-    )
-    since, until = f"%(since_{table.name})s", f"%(until_{table.name})s"
+    names = ", ".join(keys)
     # Unknown is like unknown here, and a join must find it by a hash.
     same = " AND ".join(
-        f"coalesce(due.{name}, '{NOBODY}') = coalesce(known.{name}, '{NOBODY}')" for name in table.dimensions
-    )
+        f"coalesce(due.{key}, '{NOBODY}') = coalesce(known.{key}, '{NOBODY}')" if key in UNKNOWN
+        else f"due.{key} = known.{key}"
+        for key in keys
+    )  # fmt: skip
     return f"""
-due_{table.name} AS MATERIALIZED (
-    SELECT {table.start_of("cell.starts_at")} AS starts_at, {names}, {TOTALS} FROM due AS cell
-    WHERE cell.starts_at >= {since} AND cell.starts_at < {until} GROUP BY {numbers}
-), gone_{table.name} AS (
-    DELETE FROM {table.name} AS known
-    WHERE known.tenant_id = %(tenant_id)s AND known.starts_at >= {since} AND known.starts_at < {until}
-        AND NOT EXISTS (SELECT FROM due_{table.name} AS due WHERE due.starts_at = known.starts_at AND {same})
+due_{name} AS MATERIALIZED (
+    {due} GROUP BY {", ".join(str(place + 1) for place in range(len(keys)))}
+), gone_{name} AS (
+    DELETE FROM {name} AS known WHERE known.tenant_id = %(tenant_id)s AND {span}
+        AND NOT EXISTS (SELECT FROM due_{name} AS due WHERE {same})
     RETURNING 1
-), made_{table.name} AS (
-    INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {NAMES})
-    SELECT %(tenant_id)s, starts_at, {names}, {NAMES} FROM due_{table.name}
-    ON CONFLICT (tenant_id, starts_at, {names}) DO UPDATE SET {REPLACED} WHERE {DIFFER}
+), made_{name} AS (
+    INSERT INTO {name} AS known (tenant_id, {names}, {NAMES})
+    SELECT %(tenant_id)s, {names}, {NAMES} FROM due_{name}
+    ON CONFLICT (tenant_id, {names}) DO UPDATE SET {REPLACED} WHERE {DIFFER}
     RETURNING 1
 )"""  # noqa: S608 - names of our own
 
 
+def _remade_cells(table: CellTable) -> str:
+    since, until = f"%(since_{table.name})s", f"%(until_{table.name})s"
+    due = (
+        f"SELECT {table.start_of('cell.starts_at')} AS starts_at, {', '.join(DIMENSIONS)}, {TOTALS} "  # noqa: S608
+        f"FROM due AS cell WHERE cell.starts_at >= {since} AND cell.starts_at < {until}"
+    )
+    span = f"known.starts_at >= {since} AND known.starts_at < {until}"
+    return _remade(table.name, ("starts_at", *DIMENSIONS), due, span)
+
+
+def _remade_values(table: AttributedTable, span: str) -> str:
+    # Its time zone is the one by which the day is cut here, whichever the tenant has by now.
+    start = table.start.format(at="cell.starts_at")
+    due = (
+        f"SELECT {start} AS {table.column}, {', '.join(KEY)}, {TOTALS} "  # noqa: S608 - names of our own
+        "FROM due_values AS cell CROSS JOIN (SELECT %(timezone)s::text AS timezone) AS tenant"
+    )
+    return _remade(table.name, (table.column, *KEY), due, span)
+
+
 # The evidence is read once, and the cells of all tables are made of those that they are all sums of.
 MAKE_CELLS = f"""
-WITH due AS MATERIALIZED (
-    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join((*DIMENSIONS, AGENT))}, {TOTALS}
-    FROM {table_of(DUE)} GROUP BY 1, 2, 3, 4, 5, 6, 7
-), {", ".join(map(_remade, CELL_TABLES))}
+WITH evidence AS MATERIALIZED (SELECT * FROM {table_of(DUE)}), due AS MATERIALIZED (
+    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, {", ".join(DIMENSIONS)}, {TOTALS}
+    FROM evidence AS cell GROUP BY 1, 2, 3, 4, 5, 6
+), due_values AS MATERIALIZED (
+    SELECT {QUARTERS.start_of("cell.at")} AS starts_at, named.attribute, named.value,
+        {", ".join(f"cell.{name}" for name in DIMENSIONS)}, {TOTALS}
+    FROM evidence AS cell
+    LEFT JOIN cus_call_tags AS beside ON beside.tenant_id = %(tenant_id)s AND beside.call_id = cell.{CALL}
+    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="cell")}) AS named (attribute, value)
+    WHERE cell.at >= %(since)s AND cell.at < %(until)s GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+), {", ".join(map(_remade_cells, CELL_TABLES))},
+{_remade_values(HOURS, "known.starts_at >= %(since)s AND known.starts_at < %(until)s")},
+{_remade_values(DAYS, "known.date = %(date)s")}
 SELECT {
     " + ".join(
-        f"(SELECT count(*) FROM gone_{table.name}) + (SELECT count(*) FROM made_{table.name})" for table in CELL_TABLES
+        f"(SELECT count(*) FROM gone_{table.name}) + (SELECT count(*) FROM made_{table.name})"
+        for table in (*CELL_TABLES, HOURS, DAYS)
     )
 }
 """  # noqa: S608 - names of our own
+# Whatever is rolled up from now on is of this time zone, unless the tenant has moved meanwhile. So where all that comes
+# behind this day is right, it is right from this day on.
+REACH_BACK = """
+UPDATE cus_tenants SET calendar_since = %(since)s WHERE id = %(tenant_id)s AND timezone = %(timezone)s
+    AND calendar_since > %(since)s AND (calendar_since <= %(until)s OR %(until)s > clock_timestamp())
+"""
 
 CALLED = f"""
 SELECT id FROM cus_integrations WHERE tenant_id = %(tenant_id)s
@@ -156,11 +191,12 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
     Doing it again changes nothing either. Raises `EvidenceGone`.
     """
     zone = ZoneInfo(tenant.timezone)
-    since, until = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    since, until = midnight(day, zone), midnight(day + timedelta(days=1), zone)
     spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
     first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
     values: dict[str, Any] = {
-        "tenant_id": tenant.pk, "date": day, "since": since, "until": until, "first": first, "last": last,
+        "tenant_id": tenant.pk, "timezone": tenant.timezone, "date": day, "since": since, "until": until,
+        "first": first, "last": last,
         **{f"since_{name}": first for name, (first, _) in spans.items()},
         **{f"until_{name}": last for name, (_, last) in spans.items()},
     }  # fmt: skip
@@ -174,6 +210,7 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
         cursor.execute(LOCK_DAYS, values)
         cursor.execute(MAKE_DAYS, values)
         ((wrong_days, calls, cost_nanos),) = cursor.fetchall()
+        cursor.execute(REACH_BACK, values)
         if is_trial:
             transaction.set_rollback(True)
     return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_cells)

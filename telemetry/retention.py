@@ -40,6 +40,13 @@ UNSEALED = "SELECT count(*) FROM cus_unsealed WHERE kind = %s AND at >= %s AND a
 IS_ATTACHED = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
 # By their time they lie in the order in which they were written, so whole stretches of the table are passed over.
 DELETE_TAGS = "DELETE FROM cus_call_tags WHERE created_at >= %s AND created_at < %s"
+# What is forgotten of calls that are not here could not be taken out of sums. A day that ends in a later month goes
+# with that one.
+DELETE_VALUES = (
+    "DELETE FROM cus_attributed_hours WHERE starts_at < %(until)s AND attribute <> 'agent_id'",
+    """DELETE FROM cus_attributed_days AS cell USING cus_tenants AS tenant WHERE tenant.id = cell.tenant_id
+    AND cell.date < (%(until)s AT TIME ZONE tenant.timezone)::date AND cell.attribute <> 'agent_id'""",
+)
 HAS_GUARD = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
 
 
@@ -110,10 +117,10 @@ def expired_months(*, now: datetime, keep_months: int) -> list[tuple[Partitioned
 def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool = False, reason: str = "") -> Gone:
     """Take one month away while calls pass. Repeating it after a crash goes on where it stopped.
 
-    For whom the calls of a month were made, and their tags, go with their usage. With `keep_table` the rows stay in a
-    table by themselves, guarded as before and closed, to be archived, and what stands beside them stays, too. Not
-    inside of a transaction. Raises `NotSealed`, `NotOwner` and `django.db.OperationalError` (a lock was not to be had
-    in time).
+    For whom the calls of a month were made, and their tags, go with their usage, and so do sums by these. With
+    `keep_table` the rows stay in a table by themselves, guarded as before and closed, to be archived; what stands
+    beside them stays, too, sums by it do not. Not inside of a transaction. Raises `NotSealed`, `NotOwner` and
+    `django.db.OperationalError` (a lock was not to be had in time).
     """
     assert not connection.in_atomic_block, "a month is detached without holding anybody up"
     name = month.partition_of(table)
@@ -130,6 +137,9 @@ def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool =
             cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608 - a name of our own
             (rows,) = cursor.fetchone() or (0,)
             _write_down(table, month, rows, actor=actor, is_kept=keep_table, reason=reason)
+            if table.name == USAGE.table:
+                for statement in DELETE_VALUES:
+                    cursor.execute(statement, {"until": month.later(1).starts_at})
             if not keep_table:
                 cursor.execute(f"DROP TABLE {name}")
                 if table.name == USAGE.table:

@@ -10,28 +10,26 @@ from typing import Any
 
 import psycopg
 
-from telemetry.cells import AGENT, CELL_TABLES, DIMENSIONS, QUARTERS, CellTable
-from telemetry.days import (
-    ADD,
-    ADDED,
-    DATE,
-    INTO,
-    REFUSED,
-    SUMS,
-    SUMS_OF_ADJUSTMENTS,
-    SUMS_OF_REFUSALS,
-    SUMS_OF_USAGE,
-    totals,
+from telemetry.attributed_cells import ATTRIBUTED_TABLES, KEY, VALUES_OF_CALL, AttributedTable
+from telemetry.cells import (
+    CALL,
+    CELL_TABLES,
+    COLUMNS,
+    DIMENSIONS,
+    EACH_ADJUSTMENT,
+    EACH_CALL,
+    EACH_REFUSAL,
+    QUARTERS,
+    CellTable,
 )
+from telemetry.days import ADD, ADDED, DATE, INTO, REFUSED, SUMS, totals
 from telemetry.evidence import ADJUSTMENT, DECISION, USAGE, Kind
 
 ROLL_UP_LOCK = 0x726F6C6C
 """Held, shared, until what was added is committed; whoever makes sums anew holds it alone."""
 
 TOTALS = totals("")
-KEY = ", ".join(("tenant_id", "starts_at", *DIMENSIONS, AGENT))
-OF_USAGE = ", ".join(f"usage.{name}" for name in (*DIMENSIONS, AGENT))
-OF_DECISION = "decision.integration_id, decision.key_id, decision.provider, decision.model, 'blocked', NULL::varchar"
+NAMES = ", ".join(SUMS)
 
 
 def _numbers(columns: int) -> str:
@@ -39,22 +37,45 @@ def _numbers(columns: int) -> str:
 
 
 def _add_to(table: CellTable) -> str:
-    names, numbers = ", ".join(table.dimensions), _numbers(len(table.dimensions) + 2)
+    names, numbers = ", ".join(DIMENSIONS), _numbers(len(DIMENSIONS) + 2)
     return f"""
-    INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {", ".join(SUMS)})
+    INSERT INTO {table.name} AS known (tenant_id, starts_at, {names}, {NAMES})
     SELECT tenant_id, {table.start_of("starts_at")}, {names}, {TOTALS} FROM cell GROUP BY {numbers} ORDER BY {numbers}
     ON CONFLICT (tenant_id, starts_at, {names}) DO UPDATE SET
         {ADDED}"""  # noqa: S608 - names of our own
 
 
-def _add(whose: str, at: str, dimensions: str, sums: str, rows: str, then: str = "SELECT") -> str:
-    """The statement that adds rows: a thousand of them are a few cells, so they are read once for all tables."""
+def _add_to_values(table: AttributedTable) -> str:
+    names, numbers = ", ".join(KEY), _numbers(len(KEY) + 2)
     return f"""
-WITH cell ({KEY}, {", ".join(SUMS)}) AS MATERIALIZED (
-    SELECT {whose}.tenant_id, {QUARTERS.start_of(at)}, {dimensions}, {sums} {rows}
-    GROUP BY {_numbers(len(DIMENSIONS) + 3)}
-), {", ".join(f"{table.name} AS ({_add_to(table)})" for table in CELL_TABLES)}
-{then}"""
+    INSERT INTO {table.name} AS known (tenant_id, {table.column}, {names}, {NAMES})
+    SELECT tenant_id, {table.start.format(at="starts_at")}, {names}, {TOTALS}
+    FROM attributed LEFT JOIN cus_tenants AS tenant ON tenant.id = tenant_id
+    GROUP BY {numbers} ORDER BY {numbers}
+    ON CONFLICT (tenant_id, {table.column}, {names}) DO UPDATE SET
+        {ADDED}"""  # noqa: S608 - names of our own
+
+
+def _add(tenant_id: str, rows: str, *, of_calls: bool, then: str = "SELECT") -> str:
+    """The statement that adds rows: a thousand of them are a few cells, so they are read once for all tables."""
+    each = ", ".join(f"each.{name}" for name in DIMENSIONS)
+    tables = [f"{table.name} AS ({_add_to(table)})" for table in CELL_TABLES]
+    attributed = f"""attributed AS MATERIALIZED (
+    SELECT each.tenant_id, {QUARTERS.start_of("at")} AS starts_at, named.attribute, named.value, {each}, {TOTALS}
+    FROM each LEFT JOIN cus_call_tags AS beside ON beside.tenant_id = each.tenant_id AND beside.call_id = each.{CALL}
+    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="each")}) AS named (attribute, value)
+    GROUP BY {_numbers(len(KEY) + 2)}
+)"""  # noqa: S608 - names of our own
+    if of_calls:
+        tables += [attributed, *(f"{table.name} AS ({_add_to_values(table)})" for table in ATTRIBUTED_TABLES)]
+    return f"""
+WITH each ({COLUMNS}, tenant_id) AS MATERIALIZED (
+    {rows.format(tenant_id=f", {tenant_id}.tenant_id ")}
+), cell AS MATERIALIZED (
+    SELECT tenant_id, {QUARTERS.start_of("at")} AS starts_at, {", ".join(DIMENSIONS)}, {TOTALS} FROM each
+    GROUP BY {_numbers(len(DIMENSIONS) + 2)}
+), {", ".join(tables)}
+{then}"""  # noqa: S608 - names of our own
 
 
 ADD_REFUSALS_TO_DAYS = f"""{INTO}
@@ -63,21 +84,25 @@ FROM cell LEFT JOIN cus_tenants AS tenant ON tenant.id = cell.tenant_id
 WHERE integration_id IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 {ADD}"""  # noqa: S608 - names of our own
 SPAN = "{at} >= %(first)s AND {at} <= %(last)s"
 ADD_CALLS = _add(
-    "usage", "usage.created_at", OF_USAGE, SUMS_OF_USAGE,
-    "FROM cus_llm_usage AS usage WHERE usage.id = ANY(%(ids)s::bigint[]) AND " + SPAN.format(at="usage.created_at"),
-)  # fmt: skip
+    "usage",
+    f"{EACH_CALL}{{tenant_id}} FROM cus_llm_usage AS usage "
+    f"WHERE usage.id = ANY(%(ids)s::bigint[]) AND {SPAN.format(at='usage.created_at')}",
+    of_calls=True,
+)
 ADD_REFUSALS = _add(
-    "decision", "decision.evaluated_at", OF_DECISION, SUMS_OF_REFUSALS,
-    f"FROM cus_enforcement_decisions AS decision WHERE decision.id = ANY(%(ids)s::bigint[]) AND {REFUSED} AND "
-    + SPAN.format(at="decision.evaluated_at"),
-    ADD_REFUSALS_TO_DAYS,
-)  # fmt: skip
+    "decision",
+    f"{EACH_REFUSAL}{{tenant_id}} FROM cus_enforcement_decisions AS decision "
+    f"WHERE decision.id = ANY(%(ids)s::bigint[]) AND {REFUSED} AND {SPAN.format(at='decision.evaluated_at')}",
+    of_calls=False,
+    then=ADD_REFUSALS_TO_DAYS,
+)
 # An adjustment counts with the call that it corrects, whenever that was.
 ADD_ADJUSTMENTS = _add(
-    "usage", "usage.created_at", OF_USAGE, SUMS_OF_ADJUSTMENTS,
-    "FROM usage_adjustments AS adjustment JOIN cus_llm_usage AS usage USING (tenant_id, call_id) "
-    "WHERE adjustment.id = ANY(%(ids)s::bigint[])",
-)  # fmt: skip
+    "usage",
+    f"{EACH_ADJUSTMENT}{{tenant_id}} FROM usage_adjustments AS adjustment "
+    "JOIN cus_llm_usage AS usage USING (tenant_id, call_id) WHERE adjustment.id = ANY(%(ids)s::bigint[])",
+    of_calls=True,
+)
 STATEMENTS = {USAGE: ADD_CALLS, ADJUSTMENT: ADD_ADJUSTMENTS, DECISION: ADD_REFUSALS}
 FEW = 100
 

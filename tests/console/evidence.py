@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from enforcement.models import EnforcementDecision
-from telemetry.models import CallId, UsageAdjustment, UsageRecord
+from telemetry.models import CallId, CallTag, UsageAdjustment, UsageRecord
 
 COST_LINES = [
     {"unit": "input_text", "quantity": 1000, "rate": "2.5", "nanos": "2500000", "price": "1:openai/m", "model": "m"},
@@ -49,6 +49,13 @@ def carried(tenant: Tenant, *, at: datetime | None = None, **changes: Any) -> Us
     named = {name: getattr(usage, name) for name in ("tenant_id", "call_id", "source", "created_at")}
     CallId.objects.bulk_create([CallId(**named)], ignore_conflicts=True)
     return usage
+
+
+def tagged(call: UsageRecord, *, end_user: str | None = None, **tags: str) -> CallTag:
+    """For whom a call was made, and its tags."""
+    return CallTag.objects.create(
+        tenant_id=call.tenant_id, call_id=call.call_id, created_at=call.created_at, end_user=end_user, tags=tags
+    )
 
 
 def decided(tenant: Tenant, *, at: datetime | None = None, **changes: Any) -> EnforcementDecision:

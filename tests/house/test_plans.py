@@ -63,7 +63,7 @@ def test_no_question_reads_a_whole_table_and_none_reads_other_months() -> None:
         for table in FILLED:
             cursor.execute(f"ANALYZE {table}")
     large = large_tables()
-    for table in ("cus_llm_usage", "cus_enforcement_decisions", "cus_usage_quarters", "cus_usage_of_agents"):
+    for table in ("cus_llm_usage", "cus_enforcement_decisions", "cus_usage_quarters", "cus_attributed_hours"):
         assert any(name.startswith(table) for name in large), table
     now = datetime.now(UTC)
     since = now - timedelta(days=3)

@@ -1,17 +1,17 @@
 """Sums of calls over REST: by what they are told apart, filtered, a page of groups at a time."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from accounts.services import change_tenant
-from telemetry.models import CallTag
-from tests.console.evidence import carried
+from tests.console.evidence import carried, tagged
 from tests.people import globex
 from tests.rest.evidence import refused
 from tests.rest.programs import Program, program
+from tests.telemetry.sums import drain
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -22,10 +22,7 @@ def call(asker: Program, *, end_user: str | None = None, tags: dict[str, str] | 
     given = {"integration_id": asker.integration.pk, "key_id": asker.key.pk, "provider": "sandbox", "cost_nanos": 5}
     made = carried(asker.tenant, **{"at": NOON, **given, **fields})
     if end_user is not None or tags:
-        CallTag.objects.create(
-            tenant_id=asker.tenant.pk, call_id=made.call_id, created_at=made.created_at, end_user=end_user,
-            tags=tags or {},
-        )  # fmt: skip
+        tagged(made, end_user=end_user, **(tags or {}))
 
 
 def groups(asker: Program, by: str, **query: str) -> list[dict[str, Any]]:
@@ -33,8 +30,10 @@ def groups(asker: Program, by: str, **query: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
-        status, answer = asker.get("cus/usage-summary", group_by=by, limit="1", **SPAN, **cursor, **query)
+        asked = {"limit": "1", **query, **cursor}
+        status, answer = asker.get("cus/usage-summary", group_by=by, **SPAN, **asked)
         assert status == 200, answer
+        assert len(answer["groups"]) <= int(asked["limit"])
         assert answer["total"]["calls"] == asker.get("cus/usage-summary", **SPAN, **query)[1]["total"]["calls"]
         found += answer["groups"]
         if not answer["has_more"]:
@@ -50,7 +49,7 @@ def test_calls_are_told_apart_by_two_things_at_once() -> None:
     found = [
         (row["model"], row["agent_id"], row["calls"], row["blocked_count"]) for row in groups(asker, "model,agent")
     ]
-    assert found == [("a", "bot", 2, 0), ("a", None, 1, 1), ("b", "bot", 1, 0)]
+    assert found == [("a", "bot", 2, 0), ("b", "bot", 1, 0), ("a", None, 1, 1)]
 
 
 def test_hours_and_days_are_those_of_the_tenant() -> None:
@@ -97,6 +96,26 @@ def test_calls_are_told_apart_by_tags_and_end_users_whose_groups_come_in_order()
     assert found("session,tag:team", "session_id", "tag:team")[:2] == [("s0", "Z", 1), ("s0", "a", 1)]
     assert found("session", "session_id", **{"tag:team": "a"}) == [("s0", 1), ("s1", 1)]
     assert found("tag:none", "tag:none") == [(None, 7)]
+
+
+@pytest.mark.parametrize("is_rolled_up", [False, True])
+@pytest.mark.parametrize(("by", "field"), [("agent", "agent_id"), ("tag:team", "tag:team"), ("session", "session_id")])
+def test_a_page_has_no_more_groups_than_it_should_and_none_is_left_out(by: str, field: str, is_rolled_up: bool) -> None:
+    asker = program("read")
+    right: list[tuple[str | None, str]] = []
+    for number in range(14):
+        value, hour = f"{number % 4:03}", NOON + timedelta(hours=number // 3)
+        given: dict[str, Any] = {"tags": {"team": value}} if by == "tag:team" else {field: value}
+        call(asker, at=hour, **given)
+        right.append((value, f"{hour:%Y-%m-%dT%H:%M:%SZ}"))
+    if is_rolled_up:
+        drain()
+    if by != "session":
+        call(asker)
+        right.append((None, "2026-05-05T12:00:00Z"))
+    for size in (1, 2, 5):
+        found = [(row[field], row["hour"]) for row in groups(asker, f"hour,{by}", limit=str(size))]
+        assert found == sorted(right, key=lambda group: (group[0] is None, group))
 
 
 TAGGED = {"tag:team": "support", "tag:a, b=(c)%s'": "100 %"}

@@ -98,9 +98,19 @@ INSERT INTO usage_adjustments (tenant_id, call_id, reason, tokens_in, tokens_out
 SELECT tenant_id, call_id, 'late_truth', -5, 0, -1250, '{}', created_at + interval '5 minutes'
 FROM cus_llm_usage WHERE random() < 0.005
 """
+# Half of all calls are tagged: with the team of their program, and with one of some hundred customers, of which few
+# have most calls. A third of these is for one of many end users.
+TEAMS, CUSTOMERS, USERS = 7, 500, 20_000
+MAKE_TAGS = f"""
+INSERT INTO cus_call_tags (tenant_id, call_id, created_at, end_user, tags)
+SELECT tenant_id, call_id, created_at, CASE WHEN random() < 0.33 THEN 'user-' || floor({USERS} ^ random()) END,
+    jsonb_build_object('team', 'team-' || abs(hashtext(key_id::text)) % {TEAMS},
+        'customer', 'customer-' || floor({CUSTOMERS} ^ random()))
+FROM cus_llm_usage WHERE random() < 0.5
+"""  # noqa: S608 - numbers of our own
 FILLED = (
     "cus_llm_usage", "cus_enforcement_decisions", "usage_adjustments", "cus_usage_quarters", "cus_usage_stretches",
-    "cus_usage_of_agents", "cus_usage_daily",
+    "cus_attributed_hours", "cus_attributed_days", "cus_usage_daily", "cus_call_tags",
 )  # fmt: skip
 
 
@@ -155,6 +165,7 @@ def fill_evidence(rows: int, *, tenants: int = TENANTS, keys: int = KEYS, days: 
                         advance=advance,
                     )  # fmt: skip
         cursor.execute(MAKE_ADJUSTMENTS)
+        cursor.execute(MAKE_TAGS)
         cursor.execute("SET session_replication_role = origin")
 
 

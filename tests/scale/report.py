@@ -13,7 +13,7 @@ from accounts.models import Tenant, User
 from integrations.key_services import create_key
 from integrations.models import Integration
 from monitoring.month_usage import MonthUsage
-from telemetry.models import UsageRecord
+from telemetry.models import CallTag, UsageRecord
 from telemetry.usage_sums import Asked, sums_of
 from tests.rest.programs import speaking
 from tests.scale.filling import RARE_MODEL
@@ -77,18 +77,26 @@ def questions(tenant: Tenant, since: datetime, now: datetime) -> Iterator[tuple[
     yield page(f"/cus/calls/{some.call_id}")
     for by in (
         "", "model", "provider", "integration", "key", "agent", "session", "day", "hour", "model,day", "key,model",
-        "agent,day", "session,model",
+        "agent,day", "agent,hour", "session,model", "tag:team", "tag:customer", "tag:customer,day", "tag:team,hour",
+        "tag:team,model", "tag:customer,model", "end_user", "end_user,day",
     ):  # fmt: skip
         yield rest("usage-summary", span, **({"group_by": by} if by else {}))
     for name, value in _filters(some):
         yield rest("usage-summary", span, group_by="day", **{name: value})
         yield rest("usage-history", span, limit="100", **{name: value})
+    tagged = CallTag.objects.filter(tenant_id=tenant.pk, end_user__isnull=False, created_at__gte=since)[0]
+    for tags in ({f"tag:{name}": value} for name, value in tagged.tags.items()):
+        for by in ("day", "model", "hour"):
+            yield rest("usage-summary", span, group_by=by, **tags)
+        yield rest("usage-history", span, limit="100", **tags)
+    yield rest("usage-summary", span, group_by="day", end_user=tagged.end_user or "")
+    yield rest("usage-history", span, limit="100", end_user=tagged.end_user or "")
     yield rest("usage-history", span, limit="100")
     yield rest("usage-history", span, limit="100", policy_result="blocked")
     yield rest("usage-history", span, limit="100", model=RARE_MODEL)
     yield rest("daily-aggregates", {})
     # Where days begin in the middle of an hour of UTC.
-    for group in ("day", "hour", "agent_id,day"):
+    for group in ("day", "hour"):
         asked = Asked(tenant.pk, "Asia/Kolkata", since, now, tuple(group.split(",")))
         yield f"sums by {group} in Kolkata", lambda asked=asked: sums_of(asked)  # type: ignore[misc]
     yield (

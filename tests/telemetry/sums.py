@@ -2,7 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,11 +12,12 @@ from django.db import connection
 
 from accounts.models import Tenant
 from enforcement.models import EnforcementDecision
-from telemetry.cells import AGENT, AGENTS, DIMENSIONS, QUARTERS, STRETCHES, CellTable
+from telemetry.attributed_cells import KEY
+from telemetry.cells import AGENT, DIMENSIONS
 from telemetry.days import SUMS
-from telemetry.derived import Sums, UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter, UsageStretch
+from telemetry.derived import AttributedDay, AttributedHour, Sums, UnsealedRow, UsageDay, UsageQuarter, UsageStretch
 from telemetry.evidence import ADJUSTMENT, DECISION, KINDS, USAGE, Kind
-from telemetry.models import UsageAdjustment, UsageRecord
+from telemetry.models import CallTag, UsageAdjustment, UsageRecord
 from telemetry.roll_up import add_rows
 
 Table = dict[tuple[Any, ...], Counter[str]]
@@ -50,20 +52,41 @@ def call_counts(call: UsageRecord) -> Counter[str]:
     )
 
 
-def facts_of(tenant_id: UUID) -> Iterable[tuple[Kind, int, datetime, tuple[Any, ...], Counter[str]]]:
-    """Each row of evidence with its kind, id, time, dimensions and what it adds to sums."""
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A row of evidence: what it adds to sums, and to which."""
+
+    kind: Kind
+    row_id: int
+    at: datetime
+    place: tuple[Any, ...]
+    call_id: UUID
+    counts: Counter[str]
+
+
+def facts_of(tenant_id: UUID) -> Iterable[Fact]:
+    """Each row of evidence that is in sums."""
     calls = {call.call_id: call for call in UsageRecord.objects.filter(tenant_id=tenant_id)}
     for call in calls.values():
-        yield USAGE, call.pk, call.created_at, _place(call), call_counts(call)
+        yield Fact(USAGE, call.pk, call.created_at, _place(call), call.call_id, call_counts(call))
     for adjustment in UsageAdjustment.objects.filter(tenant_id=tenant_id):
         call = calls[adjustment.call_id]
-        added = {name: getattr(adjustment, name) for name in ("tokens_in", "tokens_out", "cost_nanos")}
-        yield ADJUSTMENT, adjustment.pk, call.created_at, _place(call), Counter(added)
+        added = Counter({name: getattr(adjustment, name) for name in ("tokens_in", "tokens_out", "cost_nanos")})
+        yield Fact(ADJUSTMENT, adjustment.pk, call.created_at, _place(call), call.call_id, added)
     for decision in EnforcementDecision.objects.filter(tenant_id=tenant_id, result__in=REFUSED):
-        place = (
-            decision.integration_id, decision.key_id, decision.provider, decision.model, "blocked", None,
-        )  # fmt: skip
-        yield DECISION, decision.pk, decision.evaluated_at, place, Counter(blocked=1)
+        place = (decision.integration_id, decision.key_id, decision.provider, decision.model, "blocked", None)
+        yield Fact(DECISION, decision.pk, decision.evaluated_at, place, decision.call_id, Counter(blocked=1))
+
+
+def attributes_of(tenant_id: UUID) -> dict[UUID, dict[str, str]]:
+    """The attributes of each call, with their values."""
+    found: dict[UUID, dict[str, str]] = defaultdict(dict)
+    for call_id, agent in UsageRecord.objects.filter(tenant_id=tenant_id).values_list("call_id", AGENT):
+        found[call_id] |= {AGENT: agent} if agent is not None else {}
+    for row in CallTag.objects.filter(tenant_id=tenant_id):
+        found[row.call_id] |= {"end_user": row.end_user} if row.end_user is not None else {}
+        found[row.call_id] |= {f"tag:{name}": value for name, value in row.tags.items()}
+    return found
 
 
 def _place(call: UsageRecord) -> tuple[Any, ...]:
@@ -73,17 +96,25 @@ def _place(call: UsageRecord) -> tuple[Any, ...]:
 def expected(tenant: Tenant) -> list[Table]:
     """Days and each table of cells: of a day calls as soon as they are there, everything else once it is rolled up."""
     queued = set(UnsealedRow.objects.filter(tenant_id=tenant.pk).values_list("kind", "row_id"))
-    days, quarters, stretches, agents = (defaultdict[tuple[Any, ...], Counter[str]](Counter) for _ in range(4))
-    for kind, row_id, at, place, counts in facts_of(tenant.pk):
-        is_queued = (kind.number, row_id) in queued
-        if place[0] is not None and not (is_queued and kind is DECISION):
-            days[place[0], at.astimezone(ZoneInfo(tenant.timezone)).date()].update(counts)
-        if not is_queued:
-            hour = at.replace(minute=0, second=0, microsecond=0)
-            quarters[hour.replace(minute=at.minute // 15 * 15), *place[:-1]].update(counts)
-            stretches[hour.replace(hour=at.hour // 4 * 4), *place[:-1]].update(counts)
-            agents[hour, *place].update(counts)
-    return [days, quarters, stretches, agents]
+    attributes, zone = attributes_of(tenant.pk), ZoneInfo(tenant.timezone)
+    tables = days, quarters, stretches, hours_of, days_of = [
+        defaultdict[tuple[Any, ...], Counter[str]](Counter) for _ in range(5)
+    ]
+    for fact in facts_of(tenant.pk):
+        is_queued = (fact.kind.number, fact.row_id) in queued
+        at, local = fact.at, fact.at.astimezone(zone)
+        if fact.place[0] is not None and not (is_queued and fact.kind is DECISION):
+            days[fact.place[0], local.date()].update(fact.counts)
+        if is_queued:
+            continue
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        quarters[hour.replace(minute=at.minute // 15 * 15), *fact.place[:-1]].update(fact.counts)
+        stretches[hour.replace(hour=at.hour // 4 * 4), *fact.place[:-1]].update(fact.counts)
+        for named in attributes[fact.call_id].items() if fact.kind is not DECISION else ():
+            local_hour = local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+            hours_of[local_hour, *named, *fact.place[:-1]].update(fact.counts)
+            days_of[local.date(), *named, *fact.place[:-1]].update(fact.counts)
+    return list(tables)
 
 
 def kept(tenant: Tenant) -> list[Table]:
@@ -92,14 +123,15 @@ def kept(tenant: Tenant) -> list[Table]:
     def sums(row: Sums) -> Counter[str]:
         return Counter({name: getattr(row, name) for name in SUMS})
 
-    def cells_of(cells: Iterable[UsageQuarter | UsageStretch | UsageOfAgents], table: CellTable) -> Table:
-        return {(cell.starts_at, *(getattr(cell, name) for name in table.dimensions)): sums(cell) for cell in cells}
+    def cells_of(rows: Iterable[Sums], *names: str) -> Table:
+        return {tuple(getattr(row, name) for name in names): sums(row) for row in rows}
 
     return [
-        {(day.integration_id, day.date): sums(day) for day in UsageDay.objects.filter(tenant_id=tenant.pk)},
-        cells_of(UsageQuarter.objects.filter(tenant_id=tenant.pk), QUARTERS),
-        cells_of(UsageStretch.objects.filter(tenant_id=tenant.pk), STRETCHES),
-        cells_of(UsageOfAgents.objects.filter(tenant_id=tenant.pk), AGENTS),
+        cells_of(UsageDay.objects.filter(tenant_id=tenant.pk), "integration_id", "date"),
+        cells_of(UsageQuarter.objects.filter(tenant_id=tenant.pk), "starts_at", *DIMENSIONS),
+        cells_of(UsageStretch.objects.filter(tenant_id=tenant.pk), "starts_at", *DIMENSIONS),
+        cells_of(AttributedHour.objects.filter(tenant_id=tenant.pk), "starts_at", *KEY),
+        cells_of(AttributedDay.objects.filter(tenant_id=tenant.pk), "date", *KEY),
     ]
 
 

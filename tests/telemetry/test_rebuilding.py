@@ -16,11 +16,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Tenant
-from telemetry.derived import UnsealedRow, UsageDay, UsageOfAgents, UsageQuarter, UsageStretch
+from telemetry.derived import AttributedDay, AttributedHour, UnsealedRow, UsageDay, UsageQuarter, UsageStretch
 from telemetry.rebuilding import EvidenceGone, rebuild
 from tests import people
 from tests.commands.asking import PROJECT, ask, database_url
-from tests.console.evidence import adjusted, carried, refused
+from tests.console.evidence import adjusted, carried, refused, tagged
 from tests.telemetry.sums import check_sums, drain
 
 INTEGRATIONS = [UUID(int=number) for number in range(1, 4)]
@@ -41,6 +41,9 @@ def anything_happens(tenant: Tenant, chance: random.Random, now: datetime) -> No
             cost = chance.randrange(10**12)
             agent = chance.choice([None, "bot", "cat"])
             call = carried(tenant, at=at, integration_id=integration_id, agent_id=agent, model=model, cost_nanos=cost)
+            if chance.random() < 0.5:
+                tags = {name: chance.choice("xyz") for name in ("team", "run") if chance.random() < 0.7}
+                tagged(call, end_user=chance.choice([None, "eve"]), **tags)
             if kind == 2:
                 adjusted(call, chance.randrange(-cost, 1000), tokens_in=-5)
 
@@ -52,8 +55,8 @@ def roll_some_up(chance: random.Random) -> None:
 
 def spoil(chance: random.Random) -> None:
     """Sums as nobody should find them."""
-    for rows in (UsageDay.objects, UsageQuarter.objects, UsageStretch.objects, UsageOfAgents.objects):
-        for row in rows.filter(tenant_id=people.acme().pk):
+    for rows in (UsageDay, UsageQuarter, UsageStretch, AttributedHour, AttributedDay):
+        for row in rows.objects.filter(tenant_id=people.acme().pk):
             if chance.random() < 0.2:
                 row.delete()
             elif chance.random() < 0.3:
@@ -91,7 +94,7 @@ def test_whatever_happened_and_whatever_is_queued_all_sums_are_right_again(zone:
 @pytest.mark.django_db
 def test_what_is_right_is_not_written_and_what_is_wrong_is_told() -> None:
     now, tenant = timezone.now(), people.acme()
-    call = carried(tenant, at=now, cost_nanos=100)
+    call = carried(tenant, at=now, cost_nanos=100, agent_id="bot")
     refused(tenant, at=now, integration_id=call.integration_id)
     drain()
     day = now.date()
@@ -100,12 +103,13 @@ def test_what_is_right_is_not_written_and_what_is_wrong_is_told() -> None:
     UsageDay.objects.update(blocked=7)
     UsageQuarter.objects.update(calls=7)
     UsageStretch.objects.filter(policy_result="blocked").delete()
-    UsageOfAgents.objects.filter(policy_result="blocked").update(agent_id="nobody")
+    AttributedHour.objects.update(value="nobody")
+    AttributedDay.objects.all().delete()
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--date={day}", "--dry-run")
-    assert (shown["date"], *wrong_in(shown)) == (str(day), 1, 5)
+    assert (shown["date"], *wrong_in(shown)) == (str(day), 1, 6)
     assert UsageDay.objects.get().blocked == 7
     (shown,) = ask("backfill_usage", "--tenant=acme", f"--from={day}", f"--to={day}")
-    assert wrong_in(shown) == (1, 5)
+    assert wrong_in(shown) == (1, 6)
     (shown,) = ask("backfill_usage", "--lookback=1")
     assert wrong_in(shown) == (0, 0)
     check_sums(tenant)

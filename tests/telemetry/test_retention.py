@@ -2,9 +2,10 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 
 import psycopg
@@ -21,7 +22,7 @@ from accounts.locks import alone
 from accounts.partitions import Month, add_month, months_of, tables_of
 from enforcement.reconciliation import check
 from telemetry import retention
-from telemetry.derived import UnsealedRow
+from telemetry.derived import AttributedDay, AttributedHour, UnsealedRow
 from telemetry.evidence import PARTITIONED
 from telemetry.models import CallTag, UsageRecord
 from telemetry.retention import (
@@ -38,9 +39,10 @@ from telemetry.seal_forms import FORMS, NEWEST
 from telemetry.upkeep import look_after
 from tests import people
 from tests.conftest import take_any_time
-from tests.console.evidence import carried, decided
+from tests.console.evidence import carried, decided, tagged
 from tests.enforcement.ledgers import admit, asking, database_url, ledger, limit, settlement
 from tests.telemetry.damage import run
+from tests.telemetry.sums import drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -141,29 +143,65 @@ def test_what_goes_is_written_down() -> None:
     assert horizon() == OLD.later(1).starts_at
 
 
-def tagged(at: datetime) -> datetime:
-    """When a call was made for somebody."""
-    usage = carried(people.acme(), at=at)
-    CallTag.objects.create(tenant_id=usage.tenant_id, call_id=usage.call_id, created_at=at, end_user="alice")
+def called_for_alice(at: datetime) -> datetime:
+    """When a call was made."""
+    tagged(carried(people.acme(), at=at, agent_id="bot"), end_user="alice", team="a")
     return at
 
 
+def summed_up_by() -> Counter[tuple[str, date]]:
+    """How many calls of each attribute are in sums of days; those of hours are the same calls."""
+    days: Counter[tuple[str, date]] = Counter()
+    hours: Counter[str] = Counter()
+    for day in AttributedDay.objects.all():
+        days[day.attribute, day.date] += day.calls
+        hours[day.attribute] += day.calls
+    for hour in AttributedHour.objects.all():
+        hours[hour.attribute] -= hour.calls
+    assert not any(hours.values())
+    return days
+
+
 def test_for_whom_calls_were_made_goes_with_their_usage() -> None:
-    tagged(OLD.starts_at)
-    tagged(OLD.later(1).starts_at - timedelta(microseconds=1))
-    kept = tagged(OLD.later(1).starts_at)
+    last = OLD.later(1).starts_at
+    for at in (OLD.starts_at, last - timedelta(microseconds=1)):
+        called_for_alice(at)
+    kept = called_for_alice(last)
+    drain()
     seal_all()
     expire(table=DECISIONS, month=OLD, actor=SYSTEM)
     assert CallTag.objects.count() == 3
+    assert len(summed_up_by()) == 9
     expire(table=USAGE, month=OLD, actor=SYSTEM)
     assert list(CallTag.objects.values_list("created_at", flat=True)) == [kept]
+    assert {attribute for attribute, day in summed_up_by() if day < last.date()} == {"agent_id"}
+    assert {attribute for attribute, day in summed_up_by() if day == last.date()} == {
+        "agent_id",
+        "end_user",
+        "tag:team",
+    }
+
+
+def test_a_day_of_sums_that_ends_in_the_next_month_goes_with_that() -> None:
+    tenant, last = people.acme(), OLD.later(1).starts_at
+    tenant.timezone = "America/New_York"
+    tenant.save()
+    called_for_alice(last - timedelta(days=2))
+    called_for_alice(last)
+    drain()
+    seal_all()
+    expire(table=USAGE, month=OLD, actor=SYSTEM)
+    assert {day for attribute, day in summed_up_by() if attribute == "end_user"} == {last.date() - timedelta(days=1)}
 
 
 def test_for_whom_calls_were_made_stays_while_their_month_is_archived() -> None:
-    tagged(OLD.starts_at)
+    called_for_alice(OLD.starts_at)
+    drain()
     seal_all()
     expire(table=USAGE, month=OLD, actor=SYSTEM, keep_table=True)
     assert CallTag.objects.count() == 1
+    # Nobody could take them out of sums any more.
+    assert {attribute for attribute, _ in summed_up_by()} == {"agent_id"}
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TABLE {OLD.partition_of(USAGE)}")
 

@@ -10,15 +10,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from accounts.calendars import midnight
 from accounts.models import Tenant
+from accounts.services import change_tenant
 from telemetry.days import SUMS
-from telemetry.evidence import USAGE
-from telemetry.models import CallTag, UsageRecord
+from telemetry.evidence import DECISION
+from telemetry.models import UsageRecord
+from telemetry.rebuilding import rebuild
 from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
 from tests import people
-from tests.console.evidence import adjusted, carried, refused
-from tests.telemetry.sums import PLACE, drain, facts_of
+from tests.console.evidence import adjusted, carried, refused, tagged
+from tests.telemetry.sums import PLACE, attributes_of, drain, facts_of
 
 pytestmark = pytest.mark.django_db
 
@@ -28,10 +32,17 @@ HALF = "Asia/Kolkata"
 """Hours of both begin in the middle of an hour of UTC, and a day in the middle of four."""
 
 
-def furnish(tenant: Tenant, chance: random.Random) -> None:
+def acme_in(zone: str) -> Tenant:
+    tenant = people.acme()
+    tenant.timezone = zone
+    tenant.save()
+    return tenant
+
+
+def furnish(tenant: Tenant, chance: random.Random, begin: datetime = BEGIN) -> None:
     """Two days of calls, refusals and corrections, of which about half is rolled up."""
     for number in range(60):
-        at = BEGIN + timedelta(seconds=chance.randrange(2 * 86_400))
+        at = begin + timedelta(seconds=chance.randrange(2 * 86_400))
         shared: dict[str, Any] = {
             "integration_id": UUID(int=chance.randrange(1, 3)),
             "model": chance.choice("ab"),
@@ -52,10 +63,8 @@ def furnish(tenant: Tenant, chance: random.Random) -> None:
             latency_ms=chance.choice([None, 3, 4]),
         )
         if chance.random() < 0.5:
-            CallTag.objects.create(
-                tenant_id=tenant.pk, call_id=call.call_id, created_at=at, end_user=chance.choice([None, "eve", "bob"]),
-                tags={name: chance.choice("xyz") for name in ("team", "an, odd)s %(name") if chance.random() < 0.7},
-            )  # fmt: skip
+            tags = {name: chance.choice("xyz") for name in ("team", "an, odd)s %(name") if chance.random() < 0.7}
+            tagged(call, end_user=chance.choice([None, "eve", "bob"]), **tags)
         if chance.random() < 0.4:
             adjusted(call, chance.randrange(-100, 100), tokens_in=-3)
         if number == 40:
@@ -71,32 +80,29 @@ def _queued() -> list[int]:
 
 def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
     """The same sums, row by row."""
-    sessions = dict(UsageRecord.objects.values_list("call_id", "session_id"))
-    calls = {call.pk: call for call in UsageRecord.objects.all()}
-    beside = {row.call_id: row for row in CallTag.objects.filter(tenant_id=asked.tenant_id)}
-    by_time = {call.created_at: call for call in calls.values()}
+    calls = {call.call_id: call for call in UsageRecord.objects.filter(tenant_id=asked.tenant_id)}
+    attributes, zone = attributes_of(asked.tenant_id), ZoneInfo(asked.timezone)
     groups: dict[tuple[Any, ...], Counter[str]] = {}
-    for kind, row_id, at, place, counts in facts_of(asked.tenant_id):
-        call = calls[row_id] if kind is USAGE else by_time.get(at)
-        local = at.astimezone(ZoneInfo(asked.timezone))
-        values = dict(zip(PLACE, place, strict=True)) | {
+    for fact in facts_of(asked.tenant_id):
+        call, local = calls.get(fact.call_id), fact.at.astimezone(zone)
+        mine = attributes[fact.call_id] if call is not None else {}
+        values = dict(zip(PLACE, fact.place, strict=True)) | {
             "day": local.date(),
             "month": f"{local:%Y-%m}",
             "hour": local.replace(minute=0, second=0, microsecond=0).astimezone(UTC),
-            "session_id": sessions[call.call_id] if call is not None else None,
+            "session_id": call.session_id if call is not None else None,
             "endpoint": "chat_completions",
             "quality": call.quality if call is not None else None,
+            "end_user": mine.get("end_user"),
+            **{name: mine.get(name) for name in asked.by if name.startswith("tag:")},
         }
-        row = beside.get(call.call_id) if call is not None else None
-        tags = row.tags if row is not None else {}
-        values |= {"end_user": row.end_user if row is not None else None, "tags": tags}
-        values |= {name: tags.get(name.removeprefix("tag:")) for name in asked.by if name.startswith("tag:")}
         wanted = all(
-            values[name].items() >= value.items() if name == "tags" else values[name] == value
+            {f"tag:{tag}": word for tag, word in value.items()}.items() <= mine.items() if name == "tags"
+            else values[name] in (value if isinstance(value, list) else [value])
             for name, value in asked.equal.items()
-        )
-        if asked.since <= at < asked.until and wanted:
-            groups.setdefault(tuple(values[name] for name in asked.by), Counter()).update(counts)
+        )  # fmt: skip
+        if asked.since <= fact.at < asked.until and wanted and (asked.with_refusals or fact.kind is not DECISION):
+            groups.setdefault(tuple(values[name] for name in asked.by), Counter()).update(fact.counts)
     return groups
 
 
@@ -116,49 +122,123 @@ SPANS = [
 
 
 def test_they_are_the_same_by_every_way_for_every_question() -> None:
-    tenant, chance = people.acme(), random.Random(5)
-    carried(people.globex(), at=BEGIN)
+    zone = HALF
+    tenant, chance = acme_in(zone), random.Random(zone)
+    carried(people.globex(), at=BEGIN, agent_id="bot")
     furnish(tenant, chance)
     for number, (since, until) in enumerate(SPANS):
         for by in [
             (), *((name,) for name in GROUPS), ("model", "day"), ("session_id", "model"), ("hour", "key_id"),
-            ("tag:team",), ("tag:an, odd)s %(name", "model"), ("end_user", "tag:team"),
+            ("tag:team",), ("tag:an, odd)s %(name", "model"), ("end_user", "tag:team"), ("agent_id", "tag:team"),
+            ("session_id", "agent_id"), ("day", "tag:team"), ("end_user", "hour"), ("key_id", "month", "agent_id"),
         ]:  # fmt: skip
-            check(Asked(tenant.pk, ZONE, since, until, by))
-        for zone in (ZONE, HALF, "Europe/Berlin"):
-            for by in [("agent_id", "day"), ("agent_id", "hour"), ("agent_id", "model"), ("session_id", "agent_id")]:
-                check(Asked(tenant.pk, zone, since, until, by))
-            check(Asked(tenant.pk, zone, since, until, ("month",), {"agent_id": "bot"}))
-            check(Asked(tenant.pk, zone, since, until, (), {"agent_id": "bot", "model": "b"}))
-        check(Asked(tenant.pk, "Australia/Lord_Howe", since - timedelta(days=200), until, ("hour",)))
+            check(Asked(tenant.pk, zone, since, until, by))
+        for by in [("agent_id", "day"), ("agent_id", "hour"), ("tag:team", "month")]:
+            # Another time zone than the tenant's.
+            check(Asked(tenant.pk, "Europe/Berlin", since, until, by))
+        check(Asked(tenant.pk, zone, since, until, ("agent_id",), with_refusals=False))
+        check(Asked(tenant.pk, zone, since - timedelta(days=200), until, ("hour", "agent_id")))
         if number < 2:
             for name, value in {
-                "model": "a", "integration_id": UUID(int=1), "key_id": UUID(int=7), "agent_id": "bot",
-                "session_id": "s2", "policy_result": "blocked", "provider": "openai",
-                "end_user": "eve", "tags": {"team": "x", "an, odd)s %(name": "y"},
+                "model": "a", "integration_id": UUID(int=1), "key_id": UUID(int=7), "agent_id": ["bot", "cat"],
+                "session_id": "s2", "policy_result": "blocked", "provider": "openai", "end_user": "eve",
+                "tags": {"team": "x", "an, odd)s %(name": "y"},
             }.items():  # fmt: skip
-                check(Asked(tenant.pk, ZONE, since, until, ("day",), {name: value}))
-                check(Asked(tenant.pk, ZONE, since, until, ("tag:team",), {name: value}))
-    rows = sums_of(Asked(tenant.pk, ZONE, *SPANS[0], ("model",)))
-    assert total_of(rows) == sums_of(Asked(tenant.pk, ZONE, *SPANS[0]))[0]
+                for by in [(), ("day",), ("tag:team",), ("model", "hour")]:
+                    check(Asked(tenant.pk, zone, since, until, by, {name: value}))
+            picked: list[dict[str, Any]] = [{"tags": {"team": "x"}}, {"agent_id": "bot"}]
+            for equal in picked:
+                for by in [(), ("tag:team",), ("agent_id", "day")]:
+                    check(Asked(tenant.pk, zone, since, until, by, {**equal, "model": "b"}))
+    rows = sums_of(Asked(tenant.pk, zone, *SPANS[0], ("model",)))
+    assert total_of(rows) == sums_of(Asked(tenant.pk, zone, *SPANS[0]))[0]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        (ZONE, "2026-11-20"),
+        # The day has two midnights, and hours that begin at another minute than the day before.
+        ("America/Havana", "2026-10-31"), ("Australia/Lord_Howe", "2026-10-03"), ("Africa/Cairo", "2026-10-29"),
+    ],
+)  # fmt: skip
+def test_days_and_hours_are_those_of_the_time_zone_on_whatever_day(zone: str, day: str) -> None:
+    tenant, begin = acme_in(zone), datetime.fromisoformat(day).replace(tzinfo=UTC)
+    furnish(tenant, random.Random(zone), begin)
+    for since, until in ((begin, begin + timedelta(days=2)), (begin - timedelta(days=1), begin + timedelta(days=9))):
+        for name in ("agent_id", "tag:team"):
+            for by in [(name,), (name, "day"), (name, "hour"), (name, "month")]:
+                check(Asked(tenant.pk, zone, since, until, by))
+        check(Asked(tenant.pk, zone, since, until, ("day", "hour")))
 
 
 def test_calls_are_not_read_where_cells_tell() -> None:
-    call = carried(people.acme(), at=BEGIN, cost_nanos=5)
+    call = carried(acme_in(HALF), at=BEGIN + timedelta(hours=1), cost_nanos=5, agent_id="bot")
+    tagged(call, end_user="eve", team="x")
     drain()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE cus_usage_quarters SET cost_nanos = 7")
-        cursor.execute("UPDATE cus_usage_of_agents SET cost_nanos = 8")
         cursor.execute("UPDATE cus_usage_stretches SET cost_nanos = 9")
+        cursor.execute("UPDATE cus_attributed_hours SET cost_nanos = 11")
+        cursor.execute("UPDATE cus_attributed_days SET cost_nanos = 13")
 
     def told_by(zone: str, *by: str, **equal: str) -> int:
-        return int(sums_of(Asked(call.tenant_id, zone, *SPANS[0], by, equal))[0]["cost_nanos"])
+        rows = sums_of(Asked(call.tenant_id, zone, *SPANS[0], by, equal))
+        return next(int(row["cost_nanos"]) for row in rows if row["calls"])
 
     assert told_by(ZONE, "model", "hour", model="m") == 7
     assert told_by(ZONE, "model", "day") == told_by(HALF, "month") == told_by("UTC", "provider") == 9
-    for by in (["model"], ["day"]):
-        assert told_by(HALF, "agent_id", *by, model="m") == told_by("Europe/Berlin", "agent_id", "hour") == 8
-    assert told_by(HALF, "agent_id", "hour") == told_by(HALF, "session_id") == 5
+    for name in ("agent_id", "end_user", "tag:team"):
+        assert told_by(HALF, name, "hour", "model") == 11
+        assert told_by(HALF, name, "hour", model="m") == 11
+        # A span of UTC begins and ends within a day.
+        assert told_by(HALF, name) == told_by(HALF, name, "day") == told_by(HALF, "month", name) == 11
+        assert told_by("UTC", name) == told_by(HALF, name, "agent_id", "end_user") == told_by(HALF, "session_id") == 5
+    since, until = BEGIN - timedelta(hours=5.5), BEGIN + timedelta(hours=42.5)
+    for by in (("agent_id",), ("day", "agent_id"), ("tag:team", "model")):
+        assert {
+            row["cost_nanos"] for row in sums_of(Asked(call.tenant_id, HALF, since, until, by)) if row["calls"]
+        } == {13}
+    assert sums_of(Asked(call.tenant_id, HALF, since, until, (), {"tags": {"team": "x"}}))[0]["cost_nanos"] == 13
+
+
+def test_after_a_tenant_has_moved_its_days_are_read_from_calls_until_they_are_made_anew() -> None:
+    tenant = people.acme()
+    for hours in range(0, 72, 5):
+        carried(tenant, at=timezone.now() - timedelta(hours=hours), agent_id="bot" if hours % 2 else None)
+    drain()
+    change_tenant(tenant=tenant, changes={"timezone": HALF})
+    tenant.refresh_from_db()
+    today = timezone.now().astimezone(ZoneInfo(HALF)).date()
+    span = timezone.now() - timedelta(days=3, hours=1), timezone.now() + timedelta(hours=1)
+
+    def check_all() -> None:
+        for by in (("agent_id",), ("agent_id", "day"), ("agent_id", "hour")):
+            check(Asked(tenant.pk, HALF, *span, by))
+
+    check_all()
+    carried(tenant, agent_id="bot")
+    drain()
+    check_all()
+
+    def right_since() -> datetime | None:
+        return Tenant.objects.get(pk=tenant.pk).calendar_since
+
+    before = right_since()
+    rebuild(tenant, today, is_trial=True)
+    assert right_since() == before
+    for number in range(5):
+        rebuild(tenant, today - timedelta(days=number))
+        assert right_since() == midnight(today - timedelta(days=number), ZoneInfo(HALF))
+        check_all()
+    # What does not follow on what is right does not reach back.
+    rebuild(tenant, today - timedelta(days=9))
+    assert right_since() == midnight(today - timedelta(days=4), ZoneInfo(HALF))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE cus_attributed_days SET cost_nanos = 13")
+    since, until = (midnight(today - timedelta(days=number), ZoneInfo(HALF)) for number in (2, 1))
+    (row,) = sums_of(Asked(tenant.pk, HALF, since, until, equal={"agent_id": "bot"}))
+    assert row["cost_nanos"] == 13
 
 
 def test_sessions_come_in_order_a_page_at_a_time() -> None:
@@ -167,7 +247,7 @@ def test_sessions_come_in_order_a_page_at_a_time() -> None:
     carried(people.globex(), at=BEGIN, session_id="d")
     asked = Asked(people.acme().pk, ZONE, *SPANS[0], ("session_id",))
     assert sessions_of(asked, after="", size=2) == ["a", "b"]
-    assert sessions_of(asked, after="b", size=2) == ["c"]
+    assert sessions_of(asked, after="b", size=2) == ["b", "c"]
 
 
 def test_what_is_unknown_is_not_nothing() -> None:

@@ -198,7 +198,8 @@ class SumsRecord(Record):
 class GroupRecord(SumsRecord):
     """The sums of one group; it has the fields that `group_by` names. An hour is told by its first moment.
 
-    `end_user` and tags are null in the group of calls without; calls that were refused here are among these.
+    `agent_id`, `end_user` and tags are null in the group of calls without, the last one; calls that were refused here
+    are among these. Groups come in the order of the first of these that is named, or of the session.
     """
 
     patterns: ClassVar[Mapping[str, Any]] = {f"^{ANY_TAG}$": {"type": ["string", "null"]}}

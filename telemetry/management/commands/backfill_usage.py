@@ -57,7 +57,7 @@ class Command(HouseCommand):
 
 
 def days_of(options: Options, tenant: Tenant) -> Iterator[date]:
-    """The days that are asked for. Raises `CommandFailed`."""
+    """The days that are asked for, the last first: whatever follows on a day is right then. Raises `CommandFailed`."""
     ways = [options.date is not None, options.lookback is not None, options.first or options.last]
     if sum(map(bool, ways)) > 1:
         raise CommandFailed(
@@ -78,7 +78,7 @@ def days_of(options: Options, tenant: Tenant) -> Iterator[date]:
             code="usage",
             status=Exit.USAGE,
         )
-    return (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return (last - timedelta(days=number) for number in range((last - first).days + 1))
 
 
 def day(text: str) -> date:
