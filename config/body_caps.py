@@ -1,5 +1,9 @@
 """How much of a body reaches Django, whose handler would keep on disk whatever comes before anybody looks at it."""
 
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
 from config.rest.parsing import LARGEST_BODY_BYTES
 from proxy.answers import Message, Receive, Send, send_json
 
@@ -26,3 +30,15 @@ def capped(receive: Receive, send: Send) -> tuple[Receive, Send]:
             await send(message)
 
     return receive_some, send_unless_refused
+
+
+class MeasuredBodies:
+    """Says how long a body is that came in chunks: REST's framework takes one of untold length for none."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+            request.META["CONTENT_LENGTH"] = str(len(request.body))
+        return self.get_response(request)

@@ -92,6 +92,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.headers.TrustedProxies",
+    "config.body_caps.MeasuredBodies",
     "config.rest.request_ids.RequestIds",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
