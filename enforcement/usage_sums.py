@@ -87,10 +87,10 @@ def _behind(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple
     begin = _order(after[asked.by.index(name)] for name in others) if after is not None else None
     values = max(2, size // _most_groups(asked, others))
     while True:
-        rows, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=min(values, size))
+        rows, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=values)
         if begin is not None:
             rows = [row for row in rows if row[lead] != value or _order(place_of_group(row, others)) > begin]
-        if len(rows) >= size or values >= size or not has_more:
+        if len(rows) >= size or not has_more:
             return rows, has_more
         values *= MORE_VALUES
 

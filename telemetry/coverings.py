@@ -10,6 +10,7 @@ from accounts.calendars import midnight
 from telemetry.cells import CellTable
 
 HOUR, MONTH = timedelta(hours=1), timedelta(days=30)
+Span = tuple[datetime, datetime]
 
 
 class Cells(Protocol):
@@ -37,19 +38,25 @@ class Piece:
     table: Cells | None
     since: datetime
     until: datetime
+    is_too_much: bool = False
+    """It is not asked for, but the cells around it have it: what is read of it is to be taken away."""
 
 
-def covering(since: datetime, until: datetime, tables: Sequence[Cells], cuts: Sequence[datetime] = ()) -> list[Piece]:
-    """The pieces that the span consists of, in order.
+def covering(
+    since: datetime, until: datetime, tables: Sequence[Cells], cuts: Sequence[datetime] = (), *, now: datetime
+) -> list[Piece]:
+    """The pieces that the span consists of, in order, behind those that are too much.
 
     `tables` are those that may be read, the one with the longest cells first. No cell lies over one of the `cuts`,
-    which are in order.
+    which are in order. Of a cell in which the span begins or ends, that part is read from evidence that is shorter; of
+    what is to come there is none `now`.
     """
-    inside = [cut for cut in cuts if since < cut < until]
-    pieces: list[Piece] = []
-    for begin, end in zip([since, *inside], [*inside, until], strict=True):
-        for piece in _between(begin, end, tables):
-            if pieces and pieces[-1].table == piece.table:
+    begin, end = _widened(since, until, tables[-1], now) if tables else (since, until)
+    pieces = [Piece(None, *span, is_too_much=True) for span in ((begin, since), (until, end)) if span[0] < span[1]]
+    inside = [cut for cut in cuts if begin < cut < end]
+    for first, last in zip([begin, *inside], [*inside, end], strict=True):
+        for piece in _between(first, last, tables):
+            if pieces and pieces[-1].table == piece.table and not pieces[-1].is_too_much:
                 piece = Piece(piece.table, pieces.pop().since, piece.until)
             pieces.append(piece)
     return pieces
@@ -76,6 +83,23 @@ def strikes_with(table: CellTable, zone: ZoneInfo, since: datetime, until: datet
 
 def _minutes(zone: ZoneInfo, at: datetime) -> timedelta:
     return (at.astimezone(zone).utcoffset() or timedelta()) % HOUR
+
+
+def _widened(since: datetime, until: datetime, table: Cells, now: datetime) -> Span:
+    """From and to where a cell begins, where it takes less to take away what is too much then."""
+
+    def past(first: datetime, last: datetime) -> timedelta:
+        return max(min(last, now) - first, timedelta())
+
+    begin, end = table.start_before(since), table.start_after(until)
+    first, last = table.start_after(since), table.start_before(until)
+    if first > last:
+        # All of it is in one cell.
+        return (begin, end) if past(begin, since) + past(until, end) < past(since, until) else (since, until)
+    return (
+        begin if past(begin, since) < past(since, first) else since,
+        end if past(until, end) < past(last, until) else until,
+    )
 
 
 def _between(since: datetime, until: datetime, tables: Sequence[Cells]) -> Iterator[Piece]:

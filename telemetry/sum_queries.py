@@ -2,11 +2,11 @@
 
 A query is a text and the values of what is named in it. It is one statement, for only so are what is rolled up and what
 is queued together exactly all that happened. What lies before the first whole cell of a span, or behind its last, is
-read call by call.
+read call by call, or what lies beside it in its cell, and is taken away from that.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,14 +14,15 @@ from telemetry.asked import GROUPS, Asked
 from telemetry.attributed_cells import COLUMNS as VALUE_COLUMNS
 from telemetry.attributed_cells import OF_EVIDENCE, OF_QUEUED, attribute_picked, values_in
 from telemetry.beside import TAG, cells_beside, is_beside, value_of
+from telemetry.cells import COLUMNS as CELL_COLUMNS
 from telemetry.cells import DIMENSIONS, EVIDENCE, QUEUED, cells, table_of
-from telemetry.coverings import Cells, Piece, covering, keeps_minutes
+from telemetry.coverings import Cells, Piece, Span, covering, keeps_minutes
 from telemetry.days import MOST, SUMS, totals
 
 # The same hour at a fraction of the cost, where all hours have the minutes of this one.
 HOUR = "date_bin('1 hour', cell.at, %(an_hour)s)"
 PLANNED_SPANS = 2
-Span = tuple[datetime, datetime]
+TOO_MUCH = "too_much"
 Part = Callable[[str, str, str], str]
 """The cells of a span as SQL, of whose tenant, since and until when as SQL."""
 TOTALS = totals("cell.")
@@ -31,21 +32,29 @@ LESS = ", ".join(f"-{name}" for name in SUMS)
 REST = totals("rest.").replace("least(", f"greatest(-{MOST}, least(").replace(f"{MOST})::", f"{MOST}))::")
 
 
-def sums_query(asked: Asked, values: dict[str, Any], *, values_from: datetime, only: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When it is asked, and when cells of attributes begin."""
+
+    now: datetime
+    values_from: datetime
+
+
+def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "") -> str:
     """The sums that are asked for, their groups under numbers: `by_0` and so on.
 
-    `values_from` is when cells of attributes begin. `only` is one more condition, for cells that have a `value`: what
+    `only` is one more condition, for cells that have a `value`: what
     they leave out is in no group then.
     """
     attribute = asked.attribute
     if attribute is None:
-        source = cells_beside(asked.equal) if asked.is_beside else table_of(_all_cells(asked, values))
+        source = cells_beside(asked.equal) if asked.is_beside else table_of(_all_cells(asked, values, moment))
         return _grouped(asked, source)
-    of_values = _grouped(asked, _value_cells(asked, values, values_from), value_of_group=attribute, only=only)
+    of_values = _grouped(asked, _value_cells(asked, values, moment), value_of_group=attribute, only=only)
     if only or attribute not in asked.by or attribute_picked(asked.equal) is not None:
         return of_values
     without = replace(asked, by=tuple(name for name in asked.by if name != attribute))
-    of_all = _grouped(asked, table_of(_all_cells(without, values)), nothing_for=attribute)
+    of_all = _grouped(asked, table_of(_all_cells(without, values, moment)), nothing_for=attribute)
     others = [f"by_{number}" for number, name in enumerate(asked.by) if name != attribute]
     every = "".join(f"{name}, " for name in others)
     groups = ", ".join("NULL" if name == attribute else f"by_{number}" for number, name in enumerate(asked.by))
@@ -57,12 +66,13 @@ SELECT {groups}, {REST} FROM (
 ) AS rest {_group_by(others)} HAVING sum(rest.calls) <> 0 OR sum(rest.blocked) <> 0"""  # noqa: S608 - names of our own
 
 
-def values_query(asked: Asked, values: dict[str, Any], *, values_from: datetime) -> str:
+def values_query(asked: Asked, values: dict[str, Any], moment: Moment) -> str:
     """At most `%(size)s` values of its attribute that calls have, in order, `%(after)s` first or those behind it."""
     each = [
         f"(SELECT DISTINCT cell.value FROM ({part}) AS cell ({VALUE_COLUMNS}) WHERE (%(after)s::text IS NULL "  # noqa: S608
         f'OR cell.value >= %(after)s COLLATE "C"){_conditions(asked)} ORDER BY 1 LIMIT %(size)s)'
-        for part in _value_parts(asked, values, values_from)
+        for name, part in _value_parts(asked, values, moment)
+        if name != TOO_MUCH
     ]
     return f"{' UNION '.join(each)} ORDER BY 1 LIMIT %(size)s"
 
@@ -102,7 +112,10 @@ def _grouped(
         f"{'NULL' if name == nothing_for else groups.get(name, f'cell.tags ->> %(by_{number})s')} AS by_{number}, "
         for number, name in enumerate(asked.by)
     )
+    # A group has calls, or refusals, unless it had them in what was taken away only.
     grouped = _group_by([str(place) for place in range(1, len(asked.by) + 1)])
+    if asked.by:
+        grouped += " HAVING sum(cell.calls) <> 0 OR sum(cell.blocked) <> 0"
     where = _conditions(asked) + only
     return f"SELECT {named}{TOTALS} FROM {source} WHERE true{where} {grouped}"  # noqa: S608 - names of our own
 
@@ -123,43 +136,57 @@ def _conditions(asked: Asked) -> str:
     return where if asked.with_refusals else f"{where} AND cell.policy_result <> 'blocked'"
 
 
-def _all_cells(asked: Asked, values: dict[str, Any]) -> str:
+def _all_cells(asked: Asked, values: dict[str, Any], moment: Moment) -> str:
     """The cells of the whole span, and the `values` of what is named in them."""
-    pieces = covering(asked.since, asked.until, asked.tables, asked.cuts) or [Piece(None, asked.since, asked.until)]
+    pieces = covering(asked.since, asked.until, asked.tables, asked.cuts, now=moment.now)
+    pieces = pieces or [Piece(None, asked.since, asked.until)]
     return " UNION ALL ".join(
         _of_spans(name, part, spans, values)
         for name, part, spans in (
             *((table.name, _cells_of((table.cells,)), _spans_of(pieces, table)) for table in asked.tables),
             ("queued", _cells_of(QUEUED), _rolled_up(pieces)),
             ("evidence", _cells_of(EVIDENCE), _spans_of(pieces, None)),
+            (TOO_MUCH, _less(_cells_of(EVIDENCE), CELL_COLUMNS), _too_much(pieces)),
         )
         if spans
     )
 
 
-def _value_cells(asked: Asked, values: dict[str, Any], values_from: datetime) -> str:
-    return f"({' UNION ALL '.join(_value_parts(asked, values, values_from))}) AS cell ({VALUE_COLUMNS})"
+def _value_cells(asked: Asked, values: dict[str, Any], moment: Moment) -> str:
+    parts = " UNION ALL ".join(part for _, part in _value_parts(asked, values, moment))
+    return f"({parts}) AS cell ({VALUE_COLUMNS})"
 
 
-def _value_parts(asked: Asked, values: dict[str, Any], values_from: datetime) -> list[str]:
-    """The same of the attribute that is asked for, in parts."""
-    attribute, begin = asked.attribute or "", min(max(asked.since, values_from), asked.until)
+def _value_parts(asked: Asked, values: dict[str, Any], moment: Moment) -> list[tuple[str, str]]:
+    """The same of the attribute that is asked for, in parts with their names."""
+    attribute, begin = asked.attribute or "", min(max(asked.since, moment.values_from), asked.until)
     pieces = [Piece(None, asked.since, begin)] if asked.since < begin else []
-    pieces += covering(begin, asked.until, asked.attributed_tables)
+    pieces += covering(begin, asked.until, asked.attributed_tables, now=moment.now)
     pieces = pieces or [Piece(None, asked.since, asked.until)]
 
     def evidence(parts: tuple[str, ...]) -> Part:
         return lambda whose, since, until: values_in(parts, attribute, whose=whose, since=since, until=until)
 
     return [
-        _of_spans(name, part, spans, values)
+        (name, _of_spans(f"{name}_of_values", part, spans, values))
         for name, part, spans in (
             *((table.name, _cells_of((table.cells,)), _spans_of(pieces, table)) for table in asked.attributed_tables),
-            ("queued_values", evidence(OF_QUEUED), _rolled_up(pieces)),
-            ("values", evidence(OF_EVIDENCE), _spans_of(pieces, None)),
+            ("queued", evidence(OF_QUEUED), _rolled_up(pieces)),
+            ("evidence", evidence(OF_EVIDENCE), _spans_of(pieces, None)),
+            (TOO_MUCH, _less(evidence(OF_EVIDENCE), VALUE_COLUMNS), _too_much(pieces)),
         )
         if spans
     ]
+
+
+def _less(part: Part, columns: str) -> Part:
+    """The same, to be taken away."""
+    kept = ", ".join(name for name in columns.split(", ") if name not in SUMS)
+
+    def less(whose: str, since: str, until: str) -> str:
+        return f"SELECT {kept}, {LESS} FROM ({part(whose, since, until)}) AS more ({columns})"  # noqa: S608
+
+    return less
 
 
 def _cells_of(parts: tuple[str, ...]) -> Part:
@@ -176,7 +203,11 @@ def _rolled_up(pieces: Iterable[Piece]) -> list[Span]:
 
 
 def _spans_of(pieces: Sequence[Piece], table: Cells | None) -> list[Span]:
-    return [(piece.since, piece.until) for piece in pieces if piece.table == table]
+    return [(piece.since, piece.until) for piece in pieces if piece.table == table and not piece.is_too_much]
+
+
+def _too_much(pieces: Sequence[Piece]) -> list[Span]:
+    return [(piece.since, piece.until) for piece in pieces if piece.is_too_much]
 
 
 def _of_spans(name: str, part: Part, spans: Sequence[Span], values: dict[str, Any]) -> str:

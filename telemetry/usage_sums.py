@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from accounts.horizon import later_of, shown_from
 from telemetry.asked import FILTERS
@@ -18,7 +19,7 @@ from telemetry.asked import GROUPS as GROUPS
 from telemetry.asked import Asked as Asked
 from telemetry.cells import QUARTERS
 from telemetry.days import MOST, SUMS
-from telemetry.sum_queries import condition, sums_query, values_asked, values_query
+from telemetry.sum_queries import Moment, condition, sums_query, values_asked, values_query
 
 # A tenant's cells lie together, which the planner does not know: it would read everybody's instead. Sorting what fits
 # into memory is slower than hashing it, and one CPU is left to calls.
@@ -44,6 +45,7 @@ SELECT * FROM (
 ) AS ranked WHERE place <= %(size)s
 """
 BEHIND = """({lead} IS NULL, coalesce({lead}, '') COLLATE "C") >= (%(after)s::text IS NULL, coalesce(%(after)s, ''))"""
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 VALUES_FROM = "SELECT timezone, calendar_since FROM cus_tenants WHERE id = %s"
 MONTHS = f"""
 SELECT wanted.integration_id, least(sum(day.cost_nanos), {MOST})::bigint, sum(day.tokens_in + day.tokens_out)::bigint
@@ -65,7 +67,7 @@ def sums_of(asked: Asked) -> list[Row]:
         raise ValueError(f"{sorted(unknown)} are no filters")
     asked = _shown(asked)
     values = values_asked(asked)
-    return _named(asked, _rows(sums_query(asked, values, values_from=_values_from(asked)), values))
+    return _named(asked, _rows(sums_query(asked, values, _moment_of(asked)), values))
 
 
 def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool, size: int) -> tuple[list[Row], bool]:
@@ -75,20 +77,20 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
     Calls of no session are in no group of sessions.
     """
     asked = _shown(asked)
-    values, values_from = values_asked(asked), _values_from(asked)
+    values, moment = values_asked(asked), _moment_of(asked)
     if asked.attribute == lead and (starts or after is not None):
         values |= {"after": after, "size": size + 1}
-        found = [row["value"] for row in _rows(values_query(asked, values, values_from=values_from), values)]
+        found = [row["value"] for row in _rows(values_query(asked, values, moment), values)]
         if len(found) > size:
             values["only"] = found[:size]
             only = " AND cell.value = ANY(%(only)s)"
-            return _named(asked, _rows(sums_query(asked, values, values_from=values_from, only=only), values)), True
+            return _named(asked, _rows(sums_query(asked, values, moment, only=only), values)), True
     column = f"by_{asked.by.index(lead)}"
     behind = "true" if starts else BEHIND.format(lead=column)
     if lead == "session_id":
         behind += f" AND {column} IS NOT NULL"
     values |= {"after": after, "size": size + 1}
-    sums = sums_query(asked, values, values_from=values_from)
+    sums = sums_query(asked, values, moment)
     rows = _rows(LED.format(lead=column, sums=sums, behind=behind), values)
     return _named(asked, [row for row in rows if row["place"] <= size]), any(row["place"] > size for row in rows)
 
@@ -152,15 +154,15 @@ def _shown(asked: Asked) -> Asked:
     return replace(asked, since=later_of(asked.since, shown_from(asked.tenant_id)))
 
 
-def _values_from(asked: Asked) -> datetime:
-    """From when on the cells of attributes are those of the tenant's time zone. One query, if it matters."""
+def _moment_of(asked: Asked) -> Moment:
+    """Now, and from when on the cells of attributes are those of the tenant's time zone. One query, if that matters."""
+    now = timezone.now()
     if asked.attribute is None:
-        return asked.until
+        return Moment(now, asked.until)
     with connection.cursor() as cursor:
         cursor.execute(VALUES_FROM, [asked.tenant_id])
-        row = cursor.fetchone()
-    timezone, since = row or (None, None)
-    return (since or datetime.min.replace(tzinfo=UTC)) if timezone == asked.timezone else asked.until
+        zone, since = cursor.fetchone() or (None, None)
+    return Moment(now, (since or ALWAYS) if zone == asked.timezone else asked.until)
 
 
 def _named(asked: Asked, rows: Iterable[Row]) -> list[Row]:

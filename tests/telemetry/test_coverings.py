@@ -26,8 +26,17 @@ def test_nothing_is_left_out_and_nothing_is_read_twice(zone: str) -> None:
         # Where a zone moves by half an hour, its hours do not lie one after the other.
         if keeps_minutes(ZoneInfo(zone), since, until):
             local.append(HoursOf(ZoneInfo(zone)))
-        pieces = covering(since, until, chance.choice([[], [QUARTERS], [STRETCHES, QUARTERS], local]), cuts)
-        assert (pieces[0].since, pieces[-1].until) == (since, until)
+        tables: list[Cells] = chance.choice([[], [QUARTERS], [STRETCHES, QUARTERS], local])
+        now = chance.choice([since, until, until + timedelta(minutes=3), until + timedelta(days=1)])
+        found = covering(since, until, tables, cuts, now=now)
+        too_much, pieces = (
+            [piece for piece in found if piece.is_too_much],
+            [one for one in found if not one.is_too_much],
+        )
+        begin, end = pieces[0].since, pieces[-1].until
+        # What is read beyond the span is what is taken away.
+        beyond = [Piece(None, *span, is_too_much=True) for span in ((begin, since), (until, end)) if span[0] < span[1]]
+        assert (begin <= since, end >= until, too_much) == (True, True, beyond)
         for piece, following in pairwise(pieces):
             assert piece.until == following.since
             assert piece.table != following.table
@@ -41,15 +50,40 @@ def test_nothing_is_left_out_and_nothing_is_read_twice(zone: str) -> None:
 
 
 def test_what_is_in_between_is_read_from_the_longest_cells() -> None:
-    since, until = BEGIN + timedelta(minutes=7), BEGIN + 50 * HOUR
+    since, until = BEGIN + timedelta(minutes=8), BEGIN + 50 * HOUR
     first, last = BEGIN + timedelta(minutes=15), BEGIN + 4 * HOUR
-    assert covering(since, until, [STRETCHES, QUARTERS]) == [
+    assert covering(since, until, [STRETCHES, QUARTERS], now=until) == [
         Piece(None, since, first),
         Piece(QUARTERS, first, last),
         Piece(STRETCHES, last, BEGIN + 48 * HOUR),
         Piece(QUARTERS, BEGIN + 48 * HOUR, until),
     ]
-    assert covering(until, until, [QUARTERS]) == []
+    assert covering(until, until, [QUARTERS], now=until) == []
+
+
+def test_of_a_cell_in_which_a_span_begins_or_ends_the_shorter_part_is_read() -> None:
+    hours, quarter = HoursOf(ZoneInfo("UTC")), timedelta(minutes=15)
+    since, until = BEGIN + quarter, BEGIN + 5 * HOUR + 3 * quarter
+    for now, end in ((until + HOUR, 6), (until, 6), (until + quarter, 6)):
+        assert covering(since, until, [hours], now=now) == [
+            Piece(None, BEGIN, since, is_too_much=True),
+            Piece(None, until, BEGIN + end * HOUR, is_too_much=True),
+            Piece(hours, BEGIN, BEGIN + end * HOUR),
+        ]
+    since, until = BEGIN + 3 * quarter, BEGIN + 5 * HOUR + quarter
+    whole = Piece(hours, BEGIN + HOUR, BEGIN + 5 * HOUR)
+    assert covering(since, until, [hours], now=until + HOUR) == [
+        Piece(None, since, whole.since), whole, Piece(None, whole.until, until),
+    ]  # fmt: skip
+    # Nothing has happened yet behind the end.
+    assert covering(since, until, [hours], now=until) == [
+        Piece(None, until, BEGIN + 6 * HOUR, is_too_much=True),
+        Piece(None, since, whole.since),
+        Piece(hours, whole.since, BEGIN + 6 * HOUR),
+    ]
+    for part, is_wide in ((quarter, False), (3 * quarter, True)):
+        pieces = covering(BEGIN, BEGIN + part, [hours], now=BEGIN + HOUR)
+        assert (pieces[-1].table == hours) == is_wide
 
 
 def test_days_and_months_begin_where_their_zone_is() -> None:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.calendars import midnight
 from accounts.models import Tenant
 from accounts.services import change_tenant
+from enforcement.usage_sums import summary
 from telemetry.days import SUMS
 from telemetry.evidence import DECISION
 from telemetry.models import UsageRecord
@@ -116,7 +117,7 @@ def check(asked: Asked) -> None:
 
 SPANS = [
     (BEGIN, BEGIN + timedelta(days=2)),
-    (BEGIN + timedelta(hours=3, minutes=7, seconds=1), BEGIN + timedelta(hours=40, microseconds=1)),
+    (BEGIN + timedelta(hours=3, minutes=7, seconds=1), BEGIN + timedelta(hours=40, minutes=11, microseconds=1)),
     (BEGIN + timedelta(hours=5, minutes=1), BEGIN + timedelta(hours=5, minutes=14)),
 ]
 
@@ -200,6 +201,26 @@ def test_calls_are_not_read_where_cells_tell() -> None:
             row["cost_nanos"] for row in sums_of(Asked(call.tenant_id, HALF, since, until, by)) if row["calls"]
         } == {13}
     assert sums_of(Asked(call.tenant_id, HALF, since, until, (), {"tags": {"team": "x"}}))[0]["cost_nanos"] == 13
+
+
+def test_what_a_cell_has_beyond_the_span_is_taken_away_and_leaves_no_group() -> None:
+    tenant = acme_in("UTC")
+    for minute, model in ((1, "before"), (30, "m"), (100, "m"), (119, "after")):
+        call = carried(tenant, at=BEGIN + timedelta(minutes=minute), model=model, agent_id=model)
+        tagged(call, team=model)
+        adjusted(call, minute)
+        refused(tenant, at=BEGIN + timedelta(minutes=minute), model=model)
+    spans = [(BEGIN + timedelta(minutes=begin), BEGIN + timedelta(minutes=end)) for begin, end in ((2, 118), (2, 59))]
+    for _ in range(2):
+        for since, until in spans:
+            for by in [(), ("model",), ("agent_id",), ("tag:team",), ("agent_id", "hour"), ("tag:team", "day")]:
+                check(Asked(tenant.pk, "UTC", since, until, by))
+        drain()
+    # None of the first two values that a page looks at has a call in the span.
+    asked = Asked(tenant.pk, "UTC", *spans[0], ("agent_id",))
+    _, rows, last = summary(asked, after=None, size=1)
+    assert ([row["agent_id"] for row in rows], last) == (["m"], ("m",))
+    assert [row["agent_id"] for row in summary(asked, after=last, size=1)[1]] == [None]
 
 
 def test_after_a_tenant_has_moved_its_days_are_read_from_calls_until_they_are_made_anew() -> None:
