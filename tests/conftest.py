@@ -23,6 +23,8 @@ from tests.servers import OWN_SECRETS, Servers
 from tests.settings import TESTS_PROJECT
 from tests.sinks import Sinks, session_sinks
 
+GC_THRESHOLDS = (50_000, 20, 20)
+
 
 def pytest_configure() -> None:
     """Let tests be as many clients at once as a server may have."""
@@ -31,12 +33,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Look for no garbage while everything is loaded, nor ever again in what was: that stays."""
+    """Look for no garbage while everything is loaded, nor ever again in what was: that stays. Later, look seldom."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
 
 

@@ -15,6 +15,9 @@ else:
             self._name = name
 
         def __getattr__(self, attribute: str) -> Any:
+            # pytest asks everything that it finds in a file whether it is a fixture in disguise.
+            if attribute.startswith("_"):
+                raise AttributeError(attribute)
             return getattr(import_module(self._name), attribute)
 
     anthropic, openai = Later("anthropic"), Later("openai")
