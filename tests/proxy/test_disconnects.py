@@ -76,11 +76,16 @@ def customers(server: Server, upstream: Upstream) -> dict[str, Customer]:
     return made
 
 
+def number_of(upstream: Upstream, visit: Visit) -> int | None:
+    """The provider's number of the call, once it has it; the newest come first, as they are what is asked for."""
+    return next((e["n"] for e in reversed(upstream.requests()) if visit.name in str(e["headers"])), None)
+
+
 def fate(upstream: Upstream, visit: Visit, *, seconds: float = SECONDS) -> dict[str, Any]:
     """How the provider saw the call end."""
-    deadline = time.monotonic() + seconds
+    deadline, number = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
-        number = next((e["n"] for e in upstream.requests() if visit.name in str(e["headers"])), None)
+        number = number or number_of(upstream, visit)
         ends = ("finished", "closed_by_peer", "misbehaved")
         for entry in upstream.entries():
             if entry["n"] == number and entry["event"] in ends:
@@ -101,7 +106,7 @@ def newest(customer: Customer) -> dict[str, Any]:
 def wait_for_request(upstream: Upstream, visit: Visit) -> None:
     """Wait until the provider has the request."""
     deadline = time.monotonic() + SECONDS
-    while not any(visit.name in str(entry["headers"]) for entry in upstream.requests()):
+    while number_of(upstream, visit) is None:
         assert time.monotonic() < deadline, "the provider never saw the request"
         time.sleep(0.02)
 

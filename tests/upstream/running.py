@@ -66,6 +66,10 @@ class Upstream:
         self.log = log
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._reading = threading.Lock()
+        self._read: list[tuple[int, dict[str, Any]]] = []
+        """The entries of the log up to the byte `_read_to`, each with the byte at which it begins."""
+        self._read_to = 0
         if own_process:
             self.port, self.other_port = self._start_process()
         else:
@@ -101,13 +105,19 @@ class Upstream:
 
     def entries(self, event: str | None = None, *, since: int = 0) -> list[dict[str, Any]]:
         """What the log holds so far behind so many bytes, or only the entries of one event."""
+        with self._reading:
+            self._read_on()
+            return [entry for begins, entry in self._read if begins >= since and event in (None, entry["event"])]
+
+    def _read_on(self) -> None:
+        """Read what was added to the log. Tests ask for it fifty times a second, and it becomes long."""
         if not self.log.exists():
-            return []
+            return
         with self.log.open("rb") as log:
-            log.seek(since)
-            lines = log.read().split(b"\n")[:-1]
-        entries = [json.loads(line) for line in lines]
-        return [entry for entry in entries if event in (None, entry["event"])]
+            log.seek(self._read_to)
+            for line in log.read().split(b"\n")[:-1]:
+                self._read.append((self._read_to, json.loads(line)))
+                self._read_to += len(line) + 1
 
     def requests(self) -> list[dict[str, Any]]:
         """Every request received."""
