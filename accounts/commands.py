@@ -25,7 +25,7 @@ from django.db import DatabaseError, connections
 from accounts.actors import Actor
 from accounts.instants import instant_of
 from accounts.models import Tenant
-from accounts.printing import Shown, as_json, as_table, as_text
+from accounts.printing import Shown, as_json, as_text
 
 Options = argparse.Namespace
 
@@ -152,8 +152,13 @@ class HouseCommand(BaseCommand):
             self.stdout.write(as_json(shown))
         elif not shown:
             self.note("There are none.")
+        elif self.stdout.isatty():
+            # What draws tables takes long to load.
+            from accounts.tables import as_table  # noqa: PLC0415
+
+            self.stdout.write(as_table(shown))
         else:
-            self.stdout.write(as_table(shown) if self.stdout.isatty() else as_text(shown))
+            self.stdout.write(as_text(shown))
 
     def note(self, text: str) -> None:
         """Tell people something that is not the result."""

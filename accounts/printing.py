@@ -1,21 +1,15 @@
-"""What a command shows: one JSON document for programs, a table for people."""
+"""What a command shows: one JSON document for programs, lines for pipes; `accounts.tables` has what people get."""
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 Record = Mapping[str, object]
 Shown = Record | Sequence[Record]
 
-WIDEST = 1000
 # Names come from customers: a terminal must not obey what stands in them.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -34,16 +28,6 @@ def as_text(shown: Shown) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-def as_table(shown: Shown) -> str:
-    """The same for a terminal."""
-    # Rows stay whole, however wide: half an id cannot be copied.
-    width = shutil.get_terminal_size().columns if isinstance(shown, Mapping) else WIDEST
-    console = Console(width=width, highlight=False, force_terminal=True)
-    with console.capture() as capture:
-        console.print(_table(shown))
-    return capture.get()
-
-
 def cell(value: object) -> str:
     """A value as people read it: nothing for none, lists with commas."""
     if value is None:
@@ -57,20 +41,6 @@ def cell(value: object) -> str:
     if isinstance(value, list | tuple):
         return CONTROL.sub("�", ", ".join(cell(item) for item in value))
     return CONTROL.sub("�", str(value))
-
-
-def _table(shown: Shown) -> Table:
-    if isinstance(shown, Mapping):
-        table = Table(show_header=False, box=None)
-        for name, value in shown.items():
-            table.add_row(Text(name, style="bold"), Text(cell(value), overflow="fold"))
-        return table
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in shown[0] if shown else ():
-        table.add_column(name, no_wrap=True)
-    for record in shown:
-        table.add_row(*(Text(cell(value)) for value in record.values()))
-    return table
 
 
 def _plain(value: object) -> str:

@@ -22,7 +22,8 @@ from accounts.commands import (
     verb,
     words,
 )
-from accounts.printing import Record, as_json, as_table, as_text, cell
+from accounts.printing import Record, as_json, as_text, cell
+from accounts.tables import as_table
 
 
 class Sunk(Exception):
