@@ -1,8 +1,11 @@
 """How a tenant divides time. Pure."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
+
+FIRST = timezone(timedelta(hours=14))
+"""Where a day begins first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class Calendar:
 def midnight(day: date, zone: ZoneInfo) -> datetime:
     """The first moment of a day of a time zone, in UTC."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def day_of_all(at: datetime, zone: ZoneInfo) -> datetime:
+    """When a day begins in a time zone whose date it is nowhere yet, whatever time zone."""
+    return midnight(at.astimezone(FIRST).date() + timedelta(days=1), zone)
 
 
 def next_midnight(at: datetime, zone: ZoneInfo) -> datetime:

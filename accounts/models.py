@@ -78,7 +78,7 @@ class Tenant(models.Model):
     calendar_version = models.PositiveIntegerField(default=0, editable=False)
     """Rises when time zone or start day change: usage is counted anew from the evidence."""
     calendar_since = models.DateTimeField(null=True, editable=False)
-    """From when on hours and days of sums are those of its time zone; empty: always. It had another before."""
+    """From when on its hours and days have sums of their own, by its time zone and of all calls; empty: always."""
     config_version = models.BigIntegerField(default=1, editable=False)
     """Rises with every change that an admission must see."""
     evidence_months = models.PositiveSmallIntegerField(

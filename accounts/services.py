@@ -12,7 +12,7 @@ from django.db.models import F
 from accounts.actors import SYSTEM, Actor, ActorKind
 from accounts.audit import record
 from accounts.audit_events import Action
-from accounts.calendars import next_midnight
+from accounts.calendars import day_of_all
 from accounts.clocks import database_time
 from accounts.departures import KeysLeft, announce
 from accounts.membership import check_owner, lock_members, rank_at, themselves
@@ -60,8 +60,8 @@ def change_tenant(*, tenant: Tenant, changes: Mapping[str, object], actor: Actor
         stored.calendar_version += 1
         changed.append("calendar_version")
     if stored.timezone != before.values["timezone"]:
-        # Whatever is summed up as of now may still be of the hours and days of before.
-        stored.calendar_since = next_midnight(database_time() + SUMMED_UP_WITHIN, ZoneInfo(stored.timezone))
+        # Until then there may be sums of a day of this date by another time zone.
+        stored.calendar_since = day_of_all(database_time() + SUMMED_UP_WITHIN, ZoneInfo(stored.timezone))
         changed.append("calendar_since")
     stored.save(update_fields=changed)
     touch_config(stored.pk)

@@ -1,7 +1,7 @@
 """REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.calendars import midnight
 from accounts.horizon import shown_from
 from accounts.models import Tenant
 from enforcement.periods import window_start
@@ -217,7 +218,7 @@ def _wrong_with_tag(name: str, values: Sequence[str]) -> str | None:
 
 
 def _midnight(day: date, tenant: Tenant) -> datetime:
-    return datetime.combine(day, time(), ZoneInfo(tenant.timezone))
+    return midnight(day, ZoneInfo(tenant.timezone))
 
 
 def _check_span(since: datetime, until: datetime, field: str) -> None:

@@ -113,7 +113,7 @@ def _of_values(
 def _most_groups(asked: Asked, others: Sequence[str]) -> int:
     """How many groups one value may have: about as many values less make a page."""
     units = [(asked.until - asked.since) // UNITS[name] for name in others if name in UNITS]
-    return max(1, *units, 1)
+    return max([1, *units])
 
 
 def _text(value: object) -> str | None:

@@ -46,7 +46,6 @@ class Asked:
     until: datetime
     by: Sequence[str] = ()
     equal: Mapping[str, Any] = field(default_factory=dict)
-    with_refusals: bool = True
 
     @property
     def zone(self) -> ZoneInfo:

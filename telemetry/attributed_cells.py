@@ -3,7 +3,7 @@
 A call with several attributes is in a cell of each, and one without any in none: what calls without an attribute used
 is the difference to all calls. An attribute may have as many values as there are calls, so cells of these are apart
 from those of all calls, which would be slow for them. They are of the hours and days of the tenant's time zone, and
-from `cus_tenants.calendar_since` on only: before, there may be cells of another time zone.
+from `cus_tenants.calendar_since` on only: before, the tenant had another time zone, or its evidence is gone.
 
 The names of a cell's columns are `at`, those of `DIMENSIONS`, `value` and `SUMS`.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from accounts.calendars import midnight, next_midnight
@@ -36,12 +37,17 @@ COLUMNS = ", ".join(("at", *DIMENSIONS, "value", *SUMS))
 AS_TEXT = '{}::text COLLATE "C"'
 # What was refused here has no attributes.
 OF_QUEUED, OF_EVIDENCE = (QUEUED_CALLS, QUEUED_ADJUSTMENTS), (CALLS, ADJUSTMENTS)
-VALUES_OF_CALL = f"""
-    SELECT '{AGENT}', {{call}}.{AGENT} WHERE {{call}}.{AGENT} IS NOT NULL
-    UNION ALL SELECT '{END_USER}', beside.{END_USER} WHERE beside.{END_USER} IS NOT NULL
-    UNION ALL SELECT '{TAG}' || tag.key, tag.value FROM jsonb_each_text(beside.{TAGS}) AS tag
+UNKNOWN = ("integration_id", "key_id")
+"""Of the dimensions those that may be null."""
+VALUES_BESIDE = f"""
+    SELECT '{END_USER}', {{beside}}.{END_USER} WHERE {{beside}}.{END_USER} IS NOT NULL
+    UNION ALL SELECT '{TAG}' || tag.key, tag.value FROM jsonb_each_text({{beside}}.{TAGS}) AS tag
 """  # noqa: S608 - names of our own
-"""Each attribute of a call with its value, where `beside` is its row of `cus_call_tags`."""
+"""The attributes that stand beside a call, with their values: of a row of `cus_call_tags`."""
+VALUES_OF_CALL = f"""
+    SELECT '{AGENT}', {{call}}.{AGENT} WHERE {{call}}.{AGENT} IS NOT NULL UNION ALL {VALUES_BESIDE}
+"""
+"""Each attribute of a call with its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,17 @@ def values_in(parts: tuple[str, ...], attribute: str, *, whose: str, since: str,
     names = ", ".join(f"cell.{name}" for name in DIMENSIONS)
     sums = ", ".join(f"cell.{name}" for name in SUMS)
     return f"SELECT cell.at, {names}, {AS_TEXT.format(value)}, {sums} FROM {each} WHERE {value} IS NOT NULL"  # noqa: S608 - names of our own
+
+
+def delete_unread(cursor: Any, *, tenant_id: UUID | None = None) -> None:
+    """Delete cells of a tenant, or of all, from before their calendar, where nobody reads them."""
+    for table in ATTRIBUTED_TABLES:
+        cursor.execute(
+            f"DELETE FROM {table.name} AS cell USING cus_tenants AS tenant WHERE cell.tenant_id = tenant.id "  # noqa: S608
+            f"AND (%(tenant_id)s::uuid IS NULL OR tenant.id = %(tenant_id)s) "
+            f"AND cell.{table.column} < {table.start.format(at='tenant.calendar_since')}",
+            {"tenant_id": tenant_id},
+        )
 
 
 def _cells(table: AttributedTable, at: str, span: str) -> str:

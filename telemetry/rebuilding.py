@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from accounts.calendars import midnight
 from accounts.models import Tenant
 from accounts.partitions import Month, months_of
-from telemetry.attributed_cells import DAYS, HOURS, KEY, VALUES_OF_CALL, AttributedTable
+from telemetry.attributed_cells import DAYS, HOURS, KEY, UNKNOWN, VALUES_OF_CALL, AttributedTable
 from telemetry.cells import (
     ADJUSTMENTS,
     CALL,
@@ -53,7 +53,6 @@ def _rolled_up(part: str, row: str, kind: Kind) -> str:
     )
 
 
-UNKNOWN = ("integration_id", "key_id")
 DUE = cells(
     (
         _rolled_up(CALLS, "usage", USAGE), _rolled_up(ADJUSTMENTS, "adjustment", ADJUSTMENT),
@@ -117,7 +116,7 @@ WITH evidence AS MATERIALIZED (SELECT * FROM {table_of(DUE)}), due AS MATERIALIZ
         {", ".join(f"cell.{name}" for name in DIMENSIONS)}, {TOTALS}
     FROM evidence AS cell
     LEFT JOIN cus_call_tags AS beside ON beside.tenant_id = %(tenant_id)s AND beside.call_id = cell.{CALL}
-    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="cell")}) AS named (attribute, value)
+    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="cell", beside="beside")}) AS named (attribute, value)
     WHERE cell.at >= %(since)s AND cell.at < %(until)s GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 ), {", ".join(map(_remade_cells, CELL_TABLES))},
 {_remade_values(HOURS, "known.starts_at >= %(since)s AND known.starts_at < %(until)s")},
@@ -129,11 +128,10 @@ SELECT {
     )
 }
 """  # noqa: S608 - names of our own
-# Whatever is rolled up from now on is of this time zone, unless the tenant has moved meanwhile. So where all that comes
-# behind this day is right, it is right from this day on.
+# Where all that comes behind this day is of this time zone, it is so from this day on.
 REACH_BACK = """
 UPDATE cus_tenants SET calendar_since = %(since)s WHERE id = %(tenant_id)s AND timezone = %(timezone)s
-    AND calendar_since > %(since)s AND (calendar_since <= %(until)s OR %(until)s > clock_timestamp())
+    AND calendar_since > %(since)s AND calendar_since <= %(until)s
 """
 
 CALLED = f"""
@@ -190,18 +188,21 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
 
     Doing it again changes nothing either. Raises `EvidenceGone`.
     """
-    zone = ZoneInfo(tenant.timezone)
-    since, until = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-    spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
-    first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
-    values: dict[str, Any] = {
-        "tenant_id": tenant.pk, "timezone": tenant.timezone, "date": day, "since": since, "until": until,
-        "first": first, "last": last,
-        **{f"since_{name}": first for name, (first, _) in spans.items()},
-        **{f"until_{name}": last for name, (_, last) in spans.items()},
-    }  # fmt: skip
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+        # It may have moved since it was looked up, and is not to do so now.
+        cursor.execute("SELECT timezone FROM cus_tenants WHERE id = %s FOR NO KEY UPDATE", [tenant.pk])
+        ((timezone,),) = cursor.fetchall()
+        zone = ZoneInfo(timezone)
+        since, until = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+        spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
+        first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
+        values: dict[str, Any] = {
+            "tenant_id": tenant.pk, "timezone": timezone, "date": day, "since": since, "until": until,
+            "first": first, "last": last,
+            **{f"since_{name}": first for name, (first, _) in spans.items()},
+            **{f"until_{name}": last for name, (_, last) in spans.items()},
+        }  # fmt: skip
         _check_evidence(cursor, first, last)
         cursor.execute(MAKE_CELLS, values)
         ((wrong_cells,),) = cursor.fetchall()

@@ -22,6 +22,7 @@ from accounts.audit_events import Action, AuditEvent
 from accounts.clocks import database_time
 from accounts.partitions import Month, Partitioned, add_months, months_of, tables_of
 from accounts.portraits import Likeness, Plain
+from telemetry.attributed_cells import delete_unread
 from telemetry.evidence import KINDS, PARTITIONED, USAGE
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,13 @@ UNSEALED = "SELECT count(*) FROM cus_unsealed WHERE kind = %s AND at >= %s AND a
 IS_ATTACHED = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
 # By their time they lie in the order in which they were written, so whole stretches of the table are passed over.
 DELETE_TAGS = "DELETE FROM cus_call_tags WHERE created_at >= %s AND created_at < %s"
-# What is forgotten of calls that are not here could not be taken out of sums. A day that ends in a later month goes
-# with that one.
-DELETE_VALUES = (
-    "DELETE FROM cus_attributed_hours WHERE starts_at < %(until)s AND attribute <> 'agent_id'",
-    """DELETE FROM cus_attributed_days AS cell USING cus_tenants AS tenant WHERE tenant.id = cell.tenant_id
-    AND cell.date < (%(until)s AT TIME ZONE tenant.timezone)::date AND cell.attribute <> 'agent_id'""",
-)
+# Sums by what may name somebody do not outlive the calls: from the first day on of which all is there.
+CALENDARS_BEGIN = """
+UPDATE cus_tenants AS tenant SET calendar_since = begin.at FROM (
+    SELECT id, date_trunc('day', (%(until)s AT TIME ZONE timezone) + interval '1 day' - interval '1 microsecond')
+        AT TIME ZONE timezone AS at FROM cus_tenants
+) AS begin WHERE begin.id = tenant.id AND (tenant.calendar_since IS NULL OR tenant.calendar_since < begin.at)
+"""
 HAS_GUARD = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
 
 
@@ -117,9 +118,9 @@ def expired_months(*, now: datetime, keep_months: int) -> list[tuple[Partitioned
 def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool = False, reason: str = "") -> Gone:
     """Take one month away while calls pass. Repeating it after a crash goes on where it stopped.
 
-    For whom the calls of a month were made, and their tags, go with their usage, and so do sums by these. With
-    `keep_table` the rows stay in a table by themselves, guarded as before and closed, to be archived; what stands
-    beside them stays, too, sums by it do not. Not inside of a transaction. Raises `NotSealed`, `NotOwner` and
+    For whom the calls of a month were made, and their tags, go with their usage, and so do sums by these and by
+    agents. With `keep_table` the rows stay in a table by themselves, guarded as before and closed, to be archived; what
+    stands beside them stays, too, those sums do not. Not inside of a transaction. Raises `NotSealed`, `NotOwner` and
     `django.db.OperationalError` (a lock was not to be had in time).
     """
     assert not connection.in_atomic_block, "a month is detached without holding anybody up"
@@ -138,8 +139,8 @@ def expire(*, table: Partitioned, month: Month, actor: Actor, keep_table: bool =
             (rows,) = cursor.fetchone() or (0,)
             _write_down(table, month, rows, actor=actor, is_kept=keep_table, reason=reason)
             if table.name == USAGE.table:
-                for statement in DELETE_VALUES:
-                    cursor.execute(statement, {"until": month.later(1).starts_at})
+                cursor.execute(CALENDARS_BEGIN, {"until": month.later(1).starts_at})
+                delete_unread(cursor)
             if not keep_table:
                 cursor.execute(f"DROP TABLE {name}")
                 if table.name == USAGE.table:

@@ -63,7 +63,7 @@ def _add(tenant_id: str, rows: str, *, of_calls: bool, then: str = "SELECT") -> 
     attributed = f"""attributed AS MATERIALIZED (
     SELECT each.tenant_id, {QUARTERS.start_of("at")} AS starts_at, named.attribute, named.value, {each}, {TOTALS}
     FROM each LEFT JOIN cus_call_tags AS beside ON beside.tenant_id = each.tenant_id AND beside.call_id = each.{CALL}
-    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="each")}) AS named (attribute, value)
+    CROSS JOIN LATERAL ({VALUES_OF_CALL.format(call="each", beside="beside")}) AS named (attribute, value)
     GROUP BY {_numbers(len(KEY) + 2)}
 )"""  # noqa: S608 - names of our own
     if of_calls:

@@ -28,8 +28,9 @@ Part = Callable[[str, str, str], str]
 TOTALS = totals("cell.")
 NAMES = ", ".join(SUMS)
 LESS = ", ".join(f"-{name}" for name in SUMS)
-# A sum that is full has no difference to another.
-REST = totals("rest.").replace("least(", f"greatest(-{MOST}, least(").replace(f"{MOST})::", f"{MOST}))::")
+REST = {name: f"coalesce(sum(rest.{name}), 0)" for name in SUMS}
+# What a full sum leaves of another is not known, and is told as full.
+REST["cost_nanos"] = f"CASE WHEN max(rest.cost_nanos) = {MOST} THEN {MOST} ELSE least({REST['cost_nanos']}, {MOST}) END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: st
     return f"""
 WITH of_values AS MATERIALIZED ({of_values}), of_all AS ({of_all})
 SELECT * FROM of_values UNION ALL
-SELECT {groups}, {REST} FROM (
+SELECT {groups}, {", ".join(f"({total})::bigint" for total in REST.values())} FROM (
     SELECT {every}{NAMES} FROM of_all UNION ALL SELECT {every}{LESS} FROM of_values
 ) AS rest {_group_by(others)} HAVING sum(rest.calls) <> 0 OR sum(rest.blocked) <> 0"""  # noqa: S608 - names of our own
 
@@ -133,7 +134,7 @@ def _conditions(asked: Asked) -> str:
         where = " AND cell.value = ANY(%(value)s)" if isinstance(picked[1], list) else " AND cell.value = %(value)s"
     # What stands beside calls is compared where they are read.
     where += "".join(f" AND cell.{condition(*one)}" for one in equal.items() if not is_beside(one[0]))
-    return where if asked.with_refusals else f"{where} AND cell.policy_result <> 'blocked'"
+    return where
 
 
 def _all_cells(asked: Asked, values: dict[str, Any], moment: Moment) -> str:

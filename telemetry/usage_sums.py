@@ -150,8 +150,12 @@ def quarter_of(at: datetime) -> datetime:
 
 
 def _shown(asked: Asked) -> Asked:
-    """What is asked, as far as the tenant is shown it. One query."""
-    return replace(asked, since=later_of(asked.since, shown_from(asked.tenant_id)))
+    """What is asked, as far as the tenant is shown it, in UTC: where clocks change, no other time is to be added to.
+
+    One query.
+    """
+    since = later_of(asked.since, shown_from(asked.tenant_id))
+    return replace(asked, since=since.astimezone(UTC), until=asked.until.astimezone(UTC))
 
 
 def _moment_of(asked: Asked) -> Moment:

@@ -29,8 +29,8 @@ def test_calls_are_decided_while_nobody_can_read_it() -> None:
         book.settle(settlement(before, admission, 2_000))
         assert book.flush()
         nobody_else.execute(
-            "LOCK TABLE cus_usage_daily, cus_usage_quarters, cus_usage_stretches, cus_attributed_hours "
-            "IN ACCESS EXCLUSIVE MODE"
+            "LOCK TABLE cus_usage_daily, cus_usage_quarters, cus_usage_stretches, cus_attributed_hours, "
+            "cus_attributed_days IN ACCESS EXCLUSIVE MODE"
         )
         assert admit(book, asking(tenant, 2_000)).decision.result == Result.ALLOWED
         # Windows that open now take what was used before from evidence.

@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
+from accounts.audit_events import AuditEvent
 from accounts.models import Tenant
 from accounts.services import change_tenant
+from telemetry import forgetting
 from telemetry.derived import AttributedDay, AttributedHour, UnsealedRow
 from telemetry.forgetting import forget_call, forget_end_user, forget_tag
 from telemetry.models import CallTag, UsageRecord
+from telemetry.usage_sums import Asked, sums_of
 from tests import people
 from tests.console.evidence import adjusted, carried, tagged
 from tests.telemetry.sums import check_sums, drain
@@ -64,12 +68,13 @@ def test_they_are_those_of_the_calls_that_are_not_forgotten(zone: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_value_is_forgotten_in_the_hours_and_days_of_an_earlier_time_zone_too() -> None:
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York", "Pacific/Kiritimati"])
+def test_a_value_is_forgotten_in_the_hours_and_days_of_an_earlier_time_zone_too(zone: str) -> None:
     tenant = people.acme()
-    call = carried(tenant, at=BEGIN)
-    tagged(call, end_user="eve")
+    change_tenant(tenant=tenant, changes={"timezone": "Pacific/Auckland"})
+    tagged(carried(tenant, at=timezone.now()), end_user="eve")
     drain()
-    change_tenant(tenant=tenant, changes={"timezone": "Asia/Kathmandu"})
+    change_tenant(tenant=tenant, changes={"timezone": zone})
     assert forget_end_user(tenant_id=tenant.pk, end_user="eve") == 1
     assert not any(table.objects.exists() for table in TABLES)
 
@@ -84,6 +89,45 @@ def test_a_sum_that_is_full_stays_full() -> None:
     for table in TABLES:
         left = set(table.objects.values_list("value", "calls", "cost_nanos"))
         assert left == {("a", 2, 2**63 - 1), ("bob", 2, 2**63 - 2)}
+
+
+@pytest.mark.django_db
+def test_nothing_is_left_of_a_full_sum_without_calls() -> None:
+    tenant = people.acme()
+    for _ in range(3):
+        call = carried(tenant, at=BEGIN, cost_nanos=2**62 - 1)
+        tagged(call, end_user="eve")
+    drain()
+    adjusted(call, -1000)
+    drain()
+    (nobody,) = sums_of(Asked(tenant.pk, "UTC", BEGIN, BEGIN + timedelta(days=1), ("agent_id",)))
+    assert nobody["cost_nanos"] == 2**63 - 1 - 1000
+    assert forget_end_user(tenant_id=tenant.pk, end_user="eve") == 3
+    assert not any(table.objects.exists() for table in TABLES)
+
+
+@pytest.mark.django_db
+def test_what_a_full_sum_leaves_of_another_is_full() -> None:
+    tenant = people.acme()
+    for agent in ("a", "a", "b", "b", None):
+        carried(tenant, at=BEGIN, cost_nanos=2**62 - 1, agent_id=agent)
+    drain()
+    rows = sums_of(Asked(tenant.pk, "UTC", BEGIN, BEGIN + timedelta(days=1), ("agent_id",)))
+    assert {row["agent_id"]: row["cost_nanos"] for row in rows} == {"a": 2**63 - 2, "b": 2**63 - 2, None: 2**63 - 1}
+
+
+@pytest.mark.django_db
+def test_very_many_are_forgotten_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetting, "AT_ONCE", 3)
+    monkeypatch.setattr(forgetting, "FORGET", forgetting.FORGET.replace("LIMIT 2000", "LIMIT 3"))
+    tenant = people.acme()
+    for number in range(8):
+        tagged(carried(tenant, at=BEGIN), end_user="eve" if number else "bob")
+    drain()
+    assert forget_end_user(tenant_id=tenant.pk, end_user="eve") == 7
+    check_sums(tenant)
+    events = AuditEvent.objects.filter(action="end_user.forgotten").order_by("pk")
+    assert [event.after for event in events] == [{"calls": 3}, {"calls": 3}, {"calls": 1}]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -24,6 +24,7 @@ from enforcement.reconciliation import check
 from telemetry import retention
 from telemetry.derived import AttributedDay, AttributedHour, UnsealedRow
 from telemetry.evidence import PARTITIONED
+from telemetry.forgetting import forget_end_user
 from telemetry.models import CallTag, UsageRecord
 from telemetry.retention import (
     NOTICED_WITHIN,
@@ -37,6 +38,7 @@ from telemetry.retention import (
 )
 from telemetry.seal_forms import FORMS, NEWEST
 from telemetry.upkeep import look_after
+from telemetry.usage_sums import Asked, sums_of
 from tests import people
 from tests.conftest import take_any_time
 from tests.console.evidence import carried, decided, tagged
@@ -150,7 +152,7 @@ def called_for_alice(at: datetime) -> datetime:
 
 
 def summed_up_by() -> Counter[tuple[str, date]]:
-    """How many calls of each attribute are in sums of days; those of hours are the same calls."""
+    """How many calls of each attribute are in sums of days; those of hours are of the same calls."""
     days: Counter[tuple[str, date]] = Counter()
     hours: Counter[str] = Counter()
     for day in AttributedDay.objects.all():
@@ -174,24 +176,26 @@ def test_for_whom_calls_were_made_goes_with_their_usage() -> None:
     assert len(summed_up_by()) == 9
     expire(table=USAGE, month=OLD, actor=SYSTEM)
     assert list(CallTag.objects.values_list("created_at", flat=True)) == [kept]
-    assert {attribute for attribute, day in summed_up_by() if day < last.date()} == {"agent_id"}
-    assert {attribute for attribute, day in summed_up_by() if day == last.date()} == {
-        "agent_id",
-        "end_user",
-        "tag:team",
-    }
+    assert {day for _, day in summed_up_by()} == {last.date()}
 
 
-def test_a_day_of_sums_that_ends_in_the_next_month_goes_with_that() -> None:
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+def test_of_a_day_that_ends_in_the_next_month_sums_are_made_of_the_calls_that_are_left(zone: str) -> None:
     tenant, last = people.acme(), OLD.later(1).starts_at
-    tenant.timezone = "America/New_York"
+    tenant.timezone = zone
     tenant.save()
-    called_for_alice(last - timedelta(days=2))
-    called_for_alice(last)
+    for at in (last - timedelta(minutes=40), last, last + timedelta(minutes=20), last + timedelta(days=2)):
+        called_for_alice(at)
     drain()
     seal_all()
     expire(table=USAGE, month=OLD, actor=SYSTEM)
-    assert {day for attribute, day in summed_up_by() if attribute == "end_user"} == {last.date() - timedelta(days=1)}
+    for by in ("end_user", "tag:team", "agent_id"):
+        (row,) = sums_of(Asked(tenant.pk, zone, last, last + timedelta(days=4), (by,)))
+        assert (row["calls"], row[by]) == (3, {"agent_id": "bot", "tag:team": "a"}.get(by, "alice"))
+    # Nothing is left of who is forgotten now, though their first call is out of reach.
+    assert forget_end_user(tenant_id=tenant.pk, end_user="alice") == 3
+    assert set(AttributedDay.objects.values_list("value", flat=True)) <= {"bot"}
+    assert set(AttributedHour.objects.values_list("value", flat=True)) <= {"bot"}
 
 
 def test_for_whom_calls_were_made_stays_while_their_month_is_archived() -> None:
@@ -201,7 +205,7 @@ def test_for_whom_calls_were_made_stays_while_their_month_is_archived() -> None:
     expire(table=USAGE, month=OLD, actor=SYSTEM, keep_table=True)
     assert CallTag.objects.count() == 1
     # Nobody could take them out of sums any more.
-    assert {attribute for attribute, _ in summed_up_by()} == {"agent_id"}
+    assert not summed_up_by()
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TABLE {OLD.partition_of(USAGE)}")
 

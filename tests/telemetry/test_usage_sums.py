@@ -17,7 +17,6 @@ from accounts.models import Tenant
 from accounts.services import change_tenant
 from enforcement.usage_sums import summary
 from telemetry.days import SUMS
-from telemetry.evidence import DECISION
 from telemetry.models import UsageRecord
 from telemetry.rebuilding import rebuild
 from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
@@ -102,7 +101,7 @@ def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
             else values[name] in (value if isinstance(value, list) else [value])
             for name, value in asked.equal.items()
         )  # fmt: skip
-        if asked.since <= fact.at < asked.until and wanted and (asked.with_refusals or fact.kind is not DECISION):
+        if asked.since <= fact.at < asked.until and wanted:
             groups.setdefault(tuple(values[name] for name in asked.by), Counter()).update(fact.counts)
     return groups
 
@@ -137,7 +136,6 @@ def test_they_are_the_same_by_every_way_for_every_question() -> None:
         for by in [("agent_id", "day"), ("agent_id", "hour"), ("tag:team", "month")]:
             # Another time zone than the tenant's.
             check(Asked(tenant.pk, "Europe/Berlin", since, until, by))
-        check(Asked(tenant.pk, zone, since, until, ("agent_id",), with_refusals=False))
         check(Asked(tenant.pk, zone, since - timedelta(days=200), until, ("hour", "agent_id")))
         if number < 2:
             for name, value in {

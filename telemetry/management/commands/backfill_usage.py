@@ -63,7 +63,12 @@ def days_of(options: Options, tenant: Tenant) -> Iterator[date]:
         raise CommandFailed(
             "Name days by --date, by --from and --to, or by --lookback.", code="usage", status=Exit.USAGE
         )
-    today = timezone.now().astimezone(ZoneInfo(tenant.timezone)).date()
+    zone = ZoneInfo(tenant.timezone)
+    now = timezone.now().astimezone(zone)
+    today = now.date()
+    if tenant.calendar_since is not None:
+        # Of days to come there may be sums by the time zone of before.
+        today = max(today, tenant.calendar_since.astimezone(zone).date() - timedelta(days=1))
     if options.date is not None:
         first = last = options.date
     elif options.first or options.last:
@@ -71,7 +76,7 @@ def days_of(options: Options, tenant: Tenant) -> Iterator[date]:
         first = options.first or last
     else:
         lookback = USUAL_LOOKBACK if options.lookback is None else options.lookback
-        first, last = today - timedelta(days=lookback), today
+        first, last = now.date() - timedelta(days=lookback), today
     if not 0 <= (last - first).days <= MOST_DAYS:
         raise CommandFailed(
             f"The last day is before the first, or more than {MOST_DAYS} days after it.",
