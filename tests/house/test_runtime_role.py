@@ -17,9 +17,13 @@ from config.database_roles import TooMighty, grant_runtime
 from enforcement.admission import Admissions
 from enforcement.settlement import settle
 from telemetry.evidence import PARTITIONED
+from telemetry.forgetting import forget_end_user
 from telemetry.models import UsageRecord
+from telemetry.rebuilding import rebuild
 from tests import people
+from tests.console.evidence import carried, tagged
 from tests.enforcement.ledgers import asking, database_url, limit, settlement
+from tests.telemetry.sums import check_sums, drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +62,18 @@ def test_calls_are_admitted_and_settled() -> None:
         )
         settle(runtime, [settlement(call, admission)])  # type: ignore[arg-type]
     assert UsageRecord.objects.get().cost_nanos == 1_000
+
+
+def test_calls_are_summed_up_and_forgotten() -> None:
+    tenant = people.acme()
+    for user in ("eve", "bob"):
+        tagged(carried(tenant, agent_id="bot"), end_user=user)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL ROLE {ROLE}")
+        drain()
+        assert forget_end_user(tenant_id=tenant.pk, end_user="eve") == 1
+        rebuild(tenant, datetime.now(UTC).date())
+    check_sums(tenant)
 
 
 @pytest.mark.parametrize("table", EVIDENCE)

@@ -61,6 +61,18 @@ def test_hours_and_days_are_those_of_the_tenant() -> None:
     assert [row["hour"] for row in groups(asker, "hour")] == ["2026-05-05T17:15:00Z", "2026-05-05T18:15:00Z"]
 
 
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-08", 23), ("2026-11-01", 25)])
+def test_a_day_has_all_of_its_hours_where_clocks_change(day: str, hours: int) -> None:
+    asker = program("read")
+    change_tenant(tenant=asker.tenant, changes={"timezone": "America/New_York"})
+    begin = datetime.fromisoformat(f"{day}T{'05' if hours == 23 else '04'}:00:00Z")
+    for hour in range(-1, hours + 1):
+        call(asker, at=begin + timedelta(hours=hour, minutes=1))
+    drain()
+    (found,) = asker.get("cus/daily-aggregates", date_from=day, date_to=day)[1]["data"]
+    assert (found["date"], found["calls"]) == (day, hours)
+
+
 def test_a_session_is_summed_up_whole_whatever_its_page() -> None:
     asker = program("read")
     for number in range(7):

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -39,16 +39,19 @@ def drain(ids: Iterable[int] | None = None) -> None:
 
 
 def call_counts(call: UsageRecord) -> Counter[str]:
+    """Of a call that was made, or that its program refused itself."""
+    went = call.policy_result != "blocked"
     return Counter(
-        calls=1,
+        calls=went,
         tokens_in=call.tokens_in or 0,
         tokens_out=call.tokens_out or 0,
         cost_nanos=call.cost_nanos or 0,
-        latency_ms=call.latency_ms or 0,
-        calls_of_known_latency=call.latency_ms is not None,
-        calls_of_known_cost=call.cost_nanos is not None,
-        calls_of_known_tokens=call.tokens_in is not None and call.tokens_out is not None,
-        errors=call.error_code is not None,
+        latency_ms=(call.latency_ms or 0) * went,
+        calls_of_known_latency=went and call.latency_ms is not None,
+        calls_of_known_cost=went and call.cost_nanos is not None,
+        calls_of_known_tokens=went and call.tokens_in is not None and call.tokens_out is not None,
+        errors=went and call.error_code is not None,
+        blocked=not went,
     )
 
 
@@ -111,10 +114,15 @@ def expected(tenant: Tenant) -> list[Table]:
         quarters[hour.replace(minute=at.minute // 15 * 15), *fact.place[:-1]].update(fact.counts)
         stretches[hour.replace(hour=at.hour // 4 * 4), *fact.place[:-1]].update(fact.counts)
         for named in attributes[fact.call_id].items() if fact.kind is not DECISION else ():
-            local_hour = local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
-            hours_of[local_hour, *named, *fact.place[:-1]].update(fact.counts)
+            hours_of[hour_of(at, zone), *named, *fact.place[:-1]].update(fact.counts)
             days_of[local.date(), *named, *fact.place[:-1]].update(fact.counts)
     return list(tables)
+
+
+def hour_of(at: datetime, zone: ZoneInfo) -> datetime:
+    """When it was as many o'clock in a time zone as it is, or would have been, where clocks went forward."""
+    local = at.astimezone(zone)
+    return at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
 
 
 def kept(tenant: Tenant) -> list[Table]:

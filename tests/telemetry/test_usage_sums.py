@@ -10,19 +10,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
-from accounts.calendars import midnight
 from accounts.models import Tenant
-from accounts.services import change_tenant
 from enforcement.usage_sums import summary
 from telemetry.days import SUMS
 from telemetry.models import UsageRecord
-from telemetry.rebuilding import rebuild
 from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused, tagged
-from tests.telemetry.sums import PLACE, attributes_of, drain, facts_of
+from tests.telemetry.sums import PLACE, attributes_of, drain, facts_of, hour_of
 
 pytestmark = pytest.mark.django_db
 
@@ -57,7 +53,7 @@ def furnish(tenant: Tenant, chance: random.Random, begin: datetime = BEGIN) -> N
             key_id=chance.choice([None, UUID(int=7)]),
             session_id=chance.choice([None, "s1", "s2", "s3"]),
             agent_id=chance.choice([None, "bot"]),
-            policy_result=chance.choice(["allowed", "warned"]),
+            policy_result=chance.choice(["allowed", "warned", "blocked"]),
             cost_nanos=chance.choice([None, chance.randrange(10**15)]),
             tokens_in=chance.choice([None, 0, 500]),
             latency_ms=chance.choice([None, 3, 4]),
@@ -89,7 +85,7 @@ def counted(asked: Asked) -> dict[tuple[Any, ...], Counter[str]]:
         values = dict(zip(PLACE, fact.place, strict=True)) | {
             "day": local.date(),
             "month": f"{local:%Y-%m}",
-            "hour": local.replace(minute=0, second=0, microsecond=0).astimezone(UTC),
+            "hour": hour_of(fact.at, zone),
             "session_id": call.session_id if call is not None else None,
             "endpoint": "chat_completions",
             "quality": call.quality if call is not None else None,
@@ -219,45 +215,6 @@ def test_what_a_cell_has_beyond_the_span_is_taken_away_and_leaves_no_group() -> 
     _, rows, last = summary(asked, after=None, size=1)
     assert ([row["agent_id"] for row in rows], last) == (["m"], ("m",))
     assert [row["agent_id"] for row in summary(asked, after=last, size=1)[1]] == [None]
-
-
-def test_after_a_tenant_has_moved_its_days_are_read_from_calls_until_they_are_made_anew() -> None:
-    tenant = people.acme()
-    for hours in range(0, 72, 5):
-        carried(tenant, at=timezone.now() - timedelta(hours=hours), agent_id="bot" if hours % 2 else None)
-    drain()
-    change_tenant(tenant=tenant, changes={"timezone": HALF})
-    tenant.refresh_from_db()
-    today = timezone.now().astimezone(ZoneInfo(HALF)).date()
-    span = timezone.now() - timedelta(days=3, hours=1), timezone.now() + timedelta(hours=1)
-
-    def check_all() -> None:
-        for by in (("agent_id",), ("agent_id", "day"), ("agent_id", "hour")):
-            check(Asked(tenant.pk, HALF, *span, by))
-
-    check_all()
-    carried(tenant, agent_id="bot")
-    drain()
-    check_all()
-
-    def right_since() -> datetime | None:
-        return Tenant.objects.get(pk=tenant.pk).calendar_since
-
-    before = right_since()
-    rebuild(tenant, today, is_trial=True)
-    assert right_since() == before
-    for number in range(5):
-        rebuild(tenant, today - timedelta(days=number))
-        assert right_since() == midnight(today - timedelta(days=number), ZoneInfo(HALF))
-        check_all()
-    # What does not follow on what is right does not reach back.
-    rebuild(tenant, today - timedelta(days=9))
-    assert right_since() == midnight(today - timedelta(days=4), ZoneInfo(HALF))
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE cus_attributed_days SET cost_nanos = 13")
-    since, until = (midnight(today - timedelta(days=number), ZoneInfo(HALF)) for number in (2, 1))
-    (row,) = sums_of(Asked(tenant.pk, HALF, since, until, equal={"agent_id": "bot"}))
-    assert row["cost_nanos"] == 13
 
 
 def test_sessions_come_in_order_a_page_at_a_time() -> None:

@@ -1,0 +1,106 @@
+"""Of a tenant that has moved to another time zone all sums are right, and soon as quick as before."""
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts import services
+from accounts.calendars import midnight
+from accounts.models import Tenant
+from accounts.services import change_tenant
+from telemetry.derived import AttributedDay, AttributedHour
+from telemetry.forgetting import forget_end_user
+from telemetry.rebuilding import rebuild
+from telemetry.usage_sums import Asked, sums_of
+from tests.commands.asking import ask
+from tests.console.evidence import adjusted, carried, tagged
+from tests.telemetry.sums import check_sums, drain
+from tests.telemetry.test_usage_sums import acme_in, check
+
+pytestmark = pytest.mark.django_db
+
+BEGIN = datetime(2026, 11, 10, tzinfo=UTC)
+ZONES = ("Pacific/Kiritimati", "Asia/Kolkata", "Europe/Berlin", "America/New_York", "Pacific/Pago_Pago")
+QUESTIONS = (("end_user",), ("end_user", "day"), ("agent_id", "hour"), ("tag:team", "month"))
+
+
+def right_since(tenant: Tenant) -> datetime | None:
+    return Tenant.objects.get(pk=tenant.pk).calendar_since
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_however_often_it_moves_sums_are_those_of_its_calls(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance, now = random.Random(seed), BEGIN
+    tenant = acme_in(chance.choice(ZONES))
+    monkeypatch.setattr(services, "database_time", lambda: now)
+    for _ in range(4):
+        change_tenant(tenant=tenant, changes={"timezone": chance.choice(ZONES)})
+        for _ in range(6):
+            now += timedelta(minutes=chance.randrange(5 * 60))
+            call = carried(tenant, at=now, agent_id=chance.choice([None, "bot"]))
+            tagged(call, end_user=chance.choice([None, "eve", "bob"]), team=chance.choice("xy"))
+            if chance.random() < 0.3:
+                adjusted(call, -7)
+            if chance.random() < 0.7:
+                drain()
+    tenant.refresh_from_db()
+    spans = [(BEGIN, now + timedelta(days=2)), (BEGIN + timedelta(hours=31, minutes=3), now)]
+    for since, until in spans:
+        for by in QUESTIONS:
+            check(Asked(tenant.pk, tenant.timezone, since, until, by))
+    forget_end_user(tenant_id=tenant.pk, end_user="eve")
+    for table in (AttributedDay, AttributedHour):
+        assert not table.objects.filter(value="eve").exists()
+    drain()
+    check(Asked(tenant.pk, tenant.timezone, *spans[0], ("end_user", "day")))
+
+
+@pytest.mark.parametrize(("before", "after"), list(pairwise((*ZONES, ZONES[0]))))
+def test_days_are_read_from_calls_until_they_are_made_anew(before: str, after: str) -> None:
+    tenant, zone, now = acme_in(before), ZoneInfo(after), timezone.now()
+    for hours in range(0, 72, 5):
+        carried(tenant, at=now - timedelta(hours=hours), agent_id="bot" if hours % 2 else None)
+    drain()
+    change_tenant(tenant=tenant, changes={"timezone": after})
+    span = now - timedelta(days=3, hours=1), now + timedelta(hours=1)
+
+    def check_all() -> None:
+        for by in (("agent_id",), ("agent_id", "day"), ("agent_id", "hour")):
+            check(Asked(tenant.pk, after, *span, by))
+
+    check_all()
+    carried(tenant, agent_id="bot")
+    drain()
+    check_all()
+    moved, today = right_since(tenant), now.astimezone(zone).date()
+    assert moved is not None
+    ask("backfill_usage", "--tenant=acme", "--lookback=4", "--dry-run")
+    assert right_since(tenant) == moved
+    ask("backfill_usage", "--tenant=acme", "--lookback=4")
+    assert right_since(tenant) == midnight(today - timedelta(days=4), zone)
+    check_all()
+    tenant.refresh_from_db()
+    check_sums(tenant)
+    # What does not follow on what is right does not reach back.
+    rebuild(tenant, today - timedelta(days=9))
+    assert right_since(tenant) == midnight(today - timedelta(days=4), zone)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE cus_attributed_days SET cost_nanos = 13")
+    since, until = (midnight(today - timedelta(days=number), zone) for number in (2, 1))
+    (row,) = sums_of(Asked(tenant.pk, after, since, until, equal={"agent_id": "bot"}))
+    assert row["cost_nanos"] == 13
+
+
+def test_a_backfill_that_knew_the_tenant_before_makes_days_of_where_it_is_now() -> None:
+    stale, day = acme_in("Pacific/Kiritimati"), date(2026, 11, 20)
+    tenant = acme_in("Pacific/Honolulu")
+    for hour in range(24):
+        carried(tenant, at=midnight(day, ZoneInfo(tenant.timezone)) + timedelta(hours=hour), agent_id="bot")
+    drain()
+    rebuild(stale, day)
+    check_sums(tenant)
