@@ -26,8 +26,8 @@ from telemetry.evidence import ADJUSTMENT, USAGE
 from telemetry.roll_up import ROLL_UP_LOCK
 from telemetry.tags import end_user_of, tag_of
 
-AT_ONCE = 2_000
-"""So many calls are forgotten in a transaction: nobody rolls up meanwhile."""
+AT_ONCE = 500
+"""So many calls are forgotten in a transaction, which takes less than a second: nobody rolls up meanwhile."""
 # A sum that is full stays full.
 LESS = ", ".join(
     f"{name} = CASE WHEN known.{name} = {MOST} THEN known.{name} ELSE known.{name} - less.{name} END" for name in SUMS

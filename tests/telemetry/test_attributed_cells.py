@@ -119,7 +119,7 @@ def test_what_a_full_sum_leaves_of_another_is_full() -> None:
 @pytest.mark.django_db
 def test_very_many_are_forgotten_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetting, "AT_ONCE", 3)
-    monkeypatch.setattr(forgetting, "FORGET", forgetting.FORGET.replace("LIMIT 2000", "LIMIT 3"))
+    monkeypatch.setattr(forgetting, "FORGET", forgetting.FORGET.replace("LIMIT 500", "LIMIT 3"))
     tenant = people.acme()
     for number in range(8):
         tagged(carried(tenant, at=BEGIN), end_user="eve" if number else "bob")
