@@ -44,8 +44,7 @@ class Moment:
 def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "") -> str:
     """The sums that are asked for, their groups under numbers: `by_0` and so on.
 
-    `only` is one more condition, for cells that have a `value`: what
-    they leave out is in no group then.
+    `only` is one more condition, for cells that have a `value`: what these leave out is in no group then.
     """
     attribute = asked.attribute
     if attribute is None:
