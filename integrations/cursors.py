@@ -75,6 +75,10 @@ def asked(kind: type[serializers.Serializer[Any]], query: Any, *, also: Collecti
             {name[:LONGEST_SHOWN]: [ErrorDetail("There is no such parameter.", "unknown_parameter")]
              for name in unknown}
         )  # fmt: skip
+    # Of a query's parameters the framework takes one without a value for none, and a filter must not show everything.
+    blank = [name for name in query if name != "cursor" and query.get(name) == ""]
+    if blank:
+        raise ValidationError({name: [ErrorDetail("This parameter has no value.", "blank")] for name in blank})
     serializer = kind(data=query)
     serializer.is_valid(raise_exception=True)
     checked: dict[str, Any] = serializer.validated_data

@@ -164,15 +164,15 @@ class Bundle:
 
     def records(self, name: str) -> Iterator[Json]:
         read = self.row if name.startswith("rows/") else json.loads
-        yield from map(read, self.lines(name))
+        yield from (record for record in map(read, self.lines(name)) if record is not None)
 
-    def row(self, text: str) -> Json:
-        """A row by the names of its columns, and its kind as `evidence`."""
+    def row(self, text: str) -> Json | None:
+        """A row by the names of its columns, and its kind as `evidence`; `None` if nothing names them."""
         kind, names, *values = json.loads(text)
-        columns = self.manifest["columns"][names]
+        columns = self.manifest["columns"].get(names, [])
         if hashlib.sha256(",".join(columns).encode()).hexdigest()[:32] != names or len(columns) != len(values):
             self.finds("columns", f"the names of a row's columns are not those that it was sealed with: {columns}")
-        return {"evidence": kind, **dict(zip(columns, values))}  # noqa: B905 - not in Python 3.9
+        return {"evidence": kind, **dict(zip(columns, values))} if columns else None  # noqa: B905 - not in Python 3.9
 
     def check_files(self) -> None:
         """Every file is as the manifest says, and there is no other."""
@@ -194,6 +194,8 @@ class Bundle:
         for kind in KINDS.values():
             for line in self.lines(f"rows/{kind}.jsonl"):
                 row = self.row(line)
+                if row is None:
+                    continue
                 name = (kind, int(row["id"]))
                 if row["evidence"] != kind:
                     self.finds("row", f"a row of {row['evidence']} stands among those of {kind}")

@@ -74,7 +74,7 @@ def values_query(asked: Asked, values: dict[str, Any], moment: Moment) -> str:
         for name, part in _value_parts(asked, values, moment)
         if name != TOO_MUCH
     ]
-    return f"{' UNION '.join(each)} ORDER BY 1 LIMIT %(size)s"
+    return f"SELECT value FROM ({' UNION '.join(each)}) AS found ORDER BY 1 LIMIT %(size)s"  # noqa: S608
 
 
 def values_asked(asked: Asked) -> dict[str, Any]:

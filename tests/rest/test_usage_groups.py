@@ -150,6 +150,13 @@ def test_tags_and_end_users_pick_calls_wherever_a_filter_does(query: dict[str, s
     assert asker.get("cus/usage-history", **query, policy_result="blocked")[1]["data"] == []
 
 
+@pytest.mark.parametrize("name", ["end_user", "agent_id", "model", "session_id", "policy_result"])
+def test_a_filter_without_a_value_does_not_show_everything(name: str) -> None:
+    for path in ("cus/usage-summary", "cus/usage-history"):
+        status, answer = program("read").get(path, **{name: ""})
+        assert (status, [error["field"] for error in answer["errors"]]) == (400, [name])
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [

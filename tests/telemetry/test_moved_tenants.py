@@ -13,6 +13,7 @@ from accounts import services
 from accounts.calendars import midnight
 from accounts.models import Tenant
 from accounts.services import change_tenant
+from enforcement.usage_sums import summary
 from telemetry.derived import AttributedDay, AttributedHour
 from telemetry.forgetting import forget_end_user
 from telemetry.rebuilding import rebuild
@@ -71,7 +72,10 @@ def test_days_are_read_from_calls_until_they_are_made_anew(before: str, after: s
 
     def check_all() -> None:
         for by in (("agent_id",), ("agent_id", "day"), ("agent_id", "hour")):
-            check(Asked(tenant.pk, after, *span, by))
+            asked = Asked(tenant.pk, after, *span, by)
+            check(asked)
+            total, rows, last = summary(asked, after=None, size=1000)
+            assert (sum(row["calls"] for row in rows), last) == (total["calls"], None)
 
     check_all()
     carried(tenant, agent_id="bot")

@@ -236,6 +236,11 @@ def one_dearer(lines: list[Any]) -> None:
     lines[at] = json.dumps(row)
 
 
+def without_names(lines: list[Any]) -> None:
+    kind, names, *values = json.loads(lines[0])
+    lines[0] = json.dumps([kind, names[::-1], *values], separators=(",", ":"))
+
+
 def one_more(lines: list[Any]) -> None:
     kind, names, _, *values = json.loads(lines[0])
     lines.append(json.dumps([kind, names, 10**9, *values]))
@@ -278,6 +283,7 @@ PLANTED: list[tuple[str, Callable[[list[Any]], object], set[str]]] = [
     ("rows/usage.jsonl", one_dearer, {"row_changed", "cost", "sums"}),
     ("rows/usage.jsonl", lambda lines: lines.pop(), {"row_deleted", "sums"}),
     ("rows/usage.jsonl", one_more, {"row_in_no_seal", "sums"}),
+    ("rows/usage.jsonl", without_names, {"columns", "row_deleted", "sums"}),
     ("rows/decision.jsonl", lambda lines: lines.pop(0), {"row_deleted"}),
     ("rows/adjustment.jsonl", lambda lines: lines.pop(0), {"row_deleted", "sums"}),
     ("seals.jsonl", lambda lines: lines.pop(1), {"chain", "row_in_no_seal"}),
