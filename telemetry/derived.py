@@ -46,17 +46,25 @@ class UsageDay(Sums):
         return f"{self.integration_id} on {self.date}"
 
 
-class Cell(Sums):
-    """Calls of one stretch of time that agree in everything that its table tells apart, at most a minute behind."""
+class Alike(Sums):
+    """Calls of one tenant that agree in everything that all tables of cells tell apart."""
 
     tenant_id = models.UUIDField()
-    starts_at = models.DateTimeField()
     integration_id = models.UUIDField(null=True)
     key_id = models.UUIDField(null=True)
     provider = models.CharField(max_length=32)
     model = models.CharField(max_length=200)
     policy_result = models.CharField(max_length=16)
     """`blocked` for what was refused."""
+
+    class Meta:
+        abstract = True
+
+
+class Cell(Alike):
+    """Such calls of one stretch of time, at most a minute behind."""
+
+    starts_at = models.DateTimeField()
 
     class Meta:
         abstract = True
@@ -93,21 +101,15 @@ class UsageStretch(Cell):
         ]
 
 
-class AttributedCell(Sums):
-    """The same of calls that have one value of one attribute, in the calendar of their tenant's time zone.
+class AttributedCell(Alike):
+    """Such calls that have one value of one attribute, in the calendar of their tenant's time zone.
 
     See `telemetry.attributed_cells`. It names whom calls were made for, so it forgets with their tags.
     """
 
-    tenant_id = models.UUIDField()
     attribute = models.CharField(max_length=68)
     """`agent_id`, `end_user`, or `tag:` and a name."""
     value = models.CharField(max_length=200, db_collation="C")
-    integration_id = models.UUIDField(null=True)
-    key_id = models.UUIDField(null=True)
-    provider = models.CharField(max_length=32)
-    model = models.CharField(max_length=200)
-    policy_result = models.CharField(max_length=16)
 
     class Meta:
         abstract = True

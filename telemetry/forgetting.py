@@ -117,17 +117,18 @@ def forget_call(*, tenant_id: UUID, call_id: UUID, actor: Actor = SYSTEM) -> int
 
 
 def _forget(tenant_id: UUID, actor: Actor, which: str, values: dict[str, Any]) -> int:
+    # Cells that nobody reads are not found by what is forgotten.
+    with transaction.atomic(), connection.cursor() as cursor:
+        delete_unread(cursor, tenant_id=tenant_id)
     forgotten, after = 0, NO_CALL
-    while True:
+    while after is not None:
         with transaction.atomic(), connection.cursor() as cursor:
             # What is rolled up meanwhile would be in sums, and not be taken out of them.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
             named = {"tenant_id": tenant_id, "after": after, **values}
             cursor.execute(FORGET.replace("{which}", which), named)
             ((calls, after),) = cursor.fetchall()
-            delete_unread(cursor, tenant_id=tenant_id)
             if calls:
                 record(actor=actor, action=Action.END_USER_FORGOTTEN, after=FORGOTTEN.of(Forgotten(tenant_id, calls)))
         forgotten += int(calls)
-        if calls < AT_ONCE:
-            return forgotten
+    return forgotten
