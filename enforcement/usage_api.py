@@ -1,6 +1,7 @@
 """REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,7 @@ from integrations.doors import ChoiceField, check_reaches_all_of
 from integrations.limits import Period
 from integrations.models import Scope
 from telemetry.beside import END_USER, TAG, TAGS
+from telemetry.single_calls import TooManyCalls
 from telemetry.tags import LONGEST_NAME, LONGEST_VALUE
 from telemetry.usage_sums import Asked
 
@@ -138,7 +140,8 @@ class UsageSummaryView(EvidenceView):
         by = tuple(dict.fromkeys(GROUPS.get(word, word) for word in words))
         after = place_of_group(query["cursor"], len(by)) if "cursor" in query else None
         sums = Asked(tenant.pk, tenant.timezone, since, until, by, equal_of(query))
-        total, groups, last = summary(sums, after=after, size=query["limit"])
+        with _few_calls("created_before"):
+            total, groups, last = summary(sums, after=after, size=query["limit"])
         return Response(
             {
                 "tenant_id": tenant.pk,
@@ -167,14 +170,15 @@ class DailyAggregatesView(EvidenceView):
         first = query.get("date_from") or last - timedelta(days=USUAL_DAYS - 1)
         since, until = _midnight(first, tenant), _midnight(last + timedelta(days=1), tenant)
         _check_span(since, until, "date_from")
-        sums = Asked(tenant.pk, tenant.timezone, since, until, equal=equal_of(query))
+        with _few_calls("date_to"):
+            days = daily(Asked(tenant.pk, tenant.timezone, since, until, equal=equal_of(query)))
         return Response(
             {
                 "tenant_id": tenant.pk,
                 "timezone": tenant.timezone,
                 "date_from": first,
                 "date_to": last,
-                "data": daily(sums),
+                "data": days,
                 "shown_from": shown_from(tenant.pk),
             }
         )
@@ -215,6 +219,15 @@ def _wrong_with_tag(name: str, values: Sequence[str]) -> str | None:
     if len(values[0]) > LONGEST_VALUE or "\0" in values[0]:
         return f"The value of a tag has at most {LONGEST_VALUE} characters."
     return None
+
+
+@contextmanager
+def _few_calls(field: str) -> Iterator[None]:
+    """What takes too many calls to look at is refused, and it is said which span does not."""
+    try:
+        yield
+    except TooManyCalls as error:
+        raise ValidationError({field: [ErrorDetail(str(error), "too_many_calls")]}) from None
 
 
 def _midnight(day: date, tenant: Tenant) -> datetime:

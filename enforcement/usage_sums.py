@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from integrations.money import cents_of
 from telemetry.attributed_cells import is_attribute
 from telemetry.beside import END_USER
+from telemetry.single_calls import check_few
 from telemetry.usage_sums import Asked, Row, leading_sums_of, sessions_of, sums_of, told, total_of
 
 GROUPS = {
@@ -24,7 +25,7 @@ GROUPS = {
 SESSION = "session_id"
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 MORE_VALUES = 8
-"""So many times as many values are looked at where those before had too few groups."""
+"""At most so many times as many values are looked at where those before had too few groups."""
 Place = tuple[str | None, ...]
 """Where a group stands among the others: the values that it has in common, as text."""
 
@@ -35,7 +36,10 @@ def summary(asked: Asked, *, after: Place | None, size: int) -> tuple[Row, list[
     There is no place where no groups are left. A call without a session is in the total, and in no group of sessions;
     one without an agent, an end user or a tag is in the last of their groups. Where any of these is grouped by
     something else, too, the groups of one of its values come together.
+
+    Raises `TooManyCalls`.
     """
+    check_few(replace(asked, by=()) if _is_led_by_sessions(asked) else asked)
     if not asked.by:
         return shown(sums_of(asked)[0], ()), [], None
     lead = _lead_of(asked)
@@ -52,9 +56,14 @@ def summary(asked: Asked, *, after: Place | None, size: int) -> tuple[Row, list[
 
 
 def daily(asked: Asked) -> list[Row]:
-    """The same sums for each day of the tenant and each integration that was called then, in order."""
+    """The same sums for each day of the tenant and each integration that was called then, in order.
+
+    Raises `TooManyCalls`.
+    """
     by = ("day", "integration_id")
-    rows = sorted(sums_of(replace(asked, by=by)), key=lambda row: _order(place_of_group(row, by)))
+    asked = replace(asked, by=by)
+    check_few(asked)
+    rows = sorted(sums_of(asked), key=lambda row: _order(place_of_group(row, by)))
     return [{"date": row["day"], **shown(row, ("integration_id",))} for row in rows]
 
 
@@ -80,26 +89,36 @@ def _lead_of(asked: Asked) -> str | None:
     return SESSION if SESSION in asked.by else next(filter(is_attribute, asked.by), None)
 
 
+def _is_led_by_sessions(asked: Asked) -> bool:
+    """Whether the calls of the sessions of a page are found by themselves, so that these alone are looked at."""
+    return SESSION in asked.by and not asked.picks_beside
+
+
 def _behind(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple[list[Row], bool]:
     """At least `size` groups behind `after`, unless there are fewer, and whether there are more values of `lead`."""
     others = [name for name in asked.by if name != lead]
-    value = after[asked.by.index(lead)] if after is not None else None
-    begin = _order(after[asked.by.index(name)] for name in others) if after is not None else None
     values = max(2, size // _most_groups(asked, others))
+    rows: list[Row] = []
     while True:
-        rows, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=values)
-        if begin is not None:
-            rows = [row for row in rows if row[lead] != value or _order(place_of_group(row, others)) > begin]
+        value = after[asked.by.index(lead)] if after is not None else None
+        found, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=values)
+        if after is not None:
+            begin = _order(after[asked.by.index(name)] for name in others)
+            found = [row for row in found if row[lead] != value or _order(place_of_group(row, others)) > begin]
+        rows += found
         if len(rows) >= size or not has_more:
             return rows, has_more
-        values *= MORE_VALUES
+        after = place_of_group(rows[-1], asked.by) if rows else after
+        # Where values have fewer groups than they may, it takes more of them.
+        missing = (size - len(rows)) * values // len(found) if found else values * MORE_VALUES
+        values = min(missing + 2, values * MORE_VALUES)
 
 
 def _of_values(
     asked: Asked, lead: str, others: Sequence[str], *, after: str | None, starts: bool, size: int
 ) -> tuple[list[Row], bool]:
     """The groups of at most `size` values from `after` on, in order, and whether there are more values."""
-    if lead != SESSION or asked.is_beside:
+    if not _is_led_by_sessions(asked):
         rows, has_more = leading_sums_of(asked, lead=lead, after=after, starts=starts, size=size)
         return sorted(rows, key=lambda row: _order(place_of_group(row, (lead, *others)))), has_more
     # One more than is shown tells whether there are more.

@@ -57,6 +57,16 @@ class Asked:
         return any(map(is_beside, (*self.by, *self.equal)))
 
     @property
+    def picks_beside(self) -> bool:
+        """Whether calls are picked by what stands beside them."""
+        return any(map(is_beside, self.equal))
+
+    @property
+    def is_of_calls(self) -> bool:
+        """Whether no cell tells it apart, so that each call of the span is looked at."""
+        return self.attribute is None and self._is_single
+
+    @property
     def attribute(self) -> str | None:
         """The one attribute that calls are told apart by, where the cells of attributes tell all that is asked."""
         named = {name for name in self.by if is_attribute(name)}
@@ -71,13 +81,17 @@ class Asked:
     @property
     def tables(self) -> list[Cells]:
         """Those whose cells tell apart what is asked, the longest first; an hour has to consist of cells."""
-        if self.is_beside or not {*self.by, *self.equal}.isdisjoint(SINGLE):
+        if self._is_single:
             return []
         return [
             table
             for table in (STRETCHES, QUARTERS)
             if "hour" not in self.by or strikes_with(table, self.zone, self.since, self.until)
         ]
+
+    @property
+    def _is_single(self) -> bool:
+        return self.is_beside or not {*self.by, *self.equal}.isdisjoint(SINGLE)
 
     @property
     def attributed_tables(self) -> list[Cells]:

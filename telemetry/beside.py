@@ -15,7 +15,11 @@ END_USER, TAGS = "end_user", "tags"
 TAG = "tag:"
 """Before the name of a tag by which calls are told apart."""
 
-BESIDE = "cus_call_tags AS beside ON beside.tenant_id = usage.tenant_id AND beside.call_id = usage.call_id"
+# Told the span of it, too, the planner reads no tags of other times.
+BESIDE = (
+    "cus_call_tags AS beside ON beside.tenant_id = usage.tenant_id AND beside.call_id = usage.call_id "
+    "AND beside.created_at = usage.created_at AND beside.created_at >= %(since)s AND beside.created_at < %(until)s"
+)
 USED = "usage.tenant_id = %(tenant_id)s AND usage.created_at >= %(since)s AND usage.created_at < %(until)s"
 CALLS = f"""
 SELECT usage.created_at, {OF_USAGE}, {ONE_CALL}, beside.end_user, beside.tags

@@ -24,7 +24,9 @@ class CallTag(models.Model):
         db_table = "cus_call_tags"
         indexes = [
             models.Index(
-                fields=["tenant_id", "end_user"], condition=Q(end_user__isnull=False), name="cus_call_tags_end_user"
+                fields=["tenant_id", "end_user", "created_at"],
+                condition=Q(end_user__isnull=False),
+                name="cus_call_tags_end_user",
             ),
             BrinIndex(fields=["created_at"], name="cus_call_tags_time"),
         ]

@@ -41,28 +41,31 @@ class Moment:
     values_from: datetime
 
 
-def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "") -> str:
+def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "", has_rest: bool = True) -> str:
     """The sums that are asked for, their groups under numbers: `by_0` and so on.
 
-    `only` is one more condition, for cells that have a `value`: what these leave out is in no group then.
+    `only` is one more condition, for cells that have a `value`: what these leave out is in no group then. Unless it
+    `has_rest`, there is no group of calls without a value.
     """
     attribute = asked.attribute
     if attribute is None:
         source = cells_beside(asked.equal) if asked.is_beside else table_of(_all_cells(asked, values, moment))
         return _grouped(asked, source)
-    of_values = _grouped(asked, _value_cells(asked, values, moment), value_of_group=attribute, only=only)
-    if only or attribute not in asked.by or attribute_picked(asked.equal) is not None:
+    with_value = _value_cells(asked, values, moment)
+    of_values = _grouped(asked, with_value, value_of_group=attribute, only=only)
+    if not has_rest or attribute not in asked.by or attribute_picked(asked.equal) is not None:
         return of_values
+    of_any = _grouped(asked, with_value, nothing_for=attribute) if only else "SELECT * FROM of_values"
     without = replace(asked, by=tuple(name for name in asked.by if name != attribute))
     of_all = _grouped(asked, table_of(_all_cells(without, values, moment)), nothing_for=attribute)
     others = [f"by_{number}" for number, name in enumerate(asked.by) if name != attribute]
     every = "".join(f"{name}, " for name in others)
     groups = ", ".join("NULL" if name == attribute else f"by_{number}" for number, name in enumerate(asked.by))
     return f"""
-WITH of_values AS MATERIALIZED ({of_values}), of_all AS ({of_all})
+WITH of_values AS MATERIALIZED ({of_values}), of_any AS ({of_any}), of_all AS ({of_all})
 SELECT * FROM of_values UNION ALL
 SELECT {groups}, {", ".join(f"({total})::bigint" for total in REST.values())} FROM (
-    SELECT {every}{NAMES} FROM of_all UNION ALL SELECT {every}{LESS} FROM of_values
+    SELECT {every}{NAMES} FROM of_all UNION ALL SELECT {every}{LESS} FROM of_any
 ) AS rest {_group_by(others)} HAVING sum(rest.calls) <> 0 OR sum(rest.blocked) <> 0"""  # noqa: S608 - names of our own
 
 

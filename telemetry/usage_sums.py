@@ -66,7 +66,7 @@ def sums_of(asked: Asked) -> list[Row]:
     unknown = set(asked.equal) - FILTERS
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no filters")
-    asked = _shown(asked)
+    asked = as_shown(asked)
     values = values_asked(asked)
     return _named(asked, _rows(sums_query(asked, values, _moment_of(asked)), values))
 
@@ -77,15 +77,18 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
     They begin with `after` (`None`: those without it, which are the last), or from the beginning on where it `starts`.
     Calls of no session are in no group of sessions.
     """
-    asked = _shown(asked)
+    asked = as_shown(asked)
     values, moment = values_asked(asked), _moment_of(asked)
-    if asked.attribute == lead and (starts or after is not None):
-        values |= {"after": after, "size": size + 1}
-        found = [row["value"] for row in _rows(values_query(asked, values, moment), values)]
-        if len(found) > size:
-            values["only"] = found[:size]
-            only = " AND cell.value = ANY(%(only)s)"
-            return _named(asked, _rows(sums_query(asked, values, moment, only=only), values)), True
+    if asked.attribute == lead:
+        found: list[str] = []
+        if starts or after is not None:
+            values |= {"after": after, "size": size + 1}
+            found = [row["value"] for row in _rows(values_query(asked, values, moment), values)]
+        has_more = len(found) > size
+        values["only"] = found[:size]
+        only = "" if starts and not has_more else " AND cell.value = ANY(%(only)s)"
+        sums = sums_query(asked, values, moment, only=only, has_rest=not has_more)
+        return _named(asked, _rows(sums, values)), has_more
     column = f"by_{asked.by.index(lead)}"
     behind = "true" if starts else BEHIND.format(lead=column)
     if lead == "session_id":
@@ -98,10 +101,19 @@ def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool,
 
 def sessions_of(asked: Asked, *, after: str, size: int) -> list[str]:
     """At most `size` sessions with calls that are asked for, in order, `after` first or those behind it."""
-    asked = _shown(asked)
+    asked = as_shown(asked)
     filters = "".join(f" AND usage.{condition(name, value)}" for name, value in asked.equal.items())
     rows = _rows(SESSIONS.format(filters=filters), values_asked(asked) | {"after": after, "size": size})
     return [row["session_id"] for row in rows]
+
+
+def as_shown(asked: Asked) -> Asked:
+    """What is asked, as far as the tenant is shown it, in UTC: where clocks change, no other time is to be added to.
+
+    One query.
+    """
+    since = later_of(asked.since, shown_from(asked.tenant_id))
+    return replace(asked, since=since.astimezone(UTC), until=asked.until.astimezone(UTC))
 
 
 def used_since(first_days: Mapping[tuple[UUID, UUID], date]) -> dict[UUID, tuple[int, int]]:
@@ -148,15 +160,6 @@ def told(row: Row) -> Row:
 def quarter_of(at: datetime) -> datetime:
     """Where the quarter of an hour begins that holds this moment."""
     return QUARTERS.start_before(at)
-
-
-def _shown(asked: Asked) -> Asked:
-    """What is asked, as far as the tenant is shown it, in UTC: where clocks change, no other time is to be added to.
-
-    One query.
-    """
-    since = later_of(asked.since, shown_from(asked.tenant_id))
-    return replace(asked, since=since.astimezone(UTC), until=asked.until.astimezone(UTC))
 
 
 def _moment_of(asked: Asked) -> Moment:

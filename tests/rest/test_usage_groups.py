@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from accounts.services import change_tenant
+from telemetry import single_calls
 from tests.console.evidence import carried, tagged
 from tests.people import globex
 from tests.rest.evidence import refused
@@ -148,6 +149,25 @@ def test_tags_and_end_users_pick_calls_wherever_a_filter_does(query: dict[str, s
     days = asker.get("cus/daily-aggregates", date_from="2026-05-01", date_to="2026-05-31", **query)[1]["data"]
     assert [(day["calls"], day["blocked_count"]) for day in days] == [(1, 0)]
     assert asker.get("cus/usage-history", **query, policy_result="blocked")[1]["data"] == []
+
+
+def test_what_no_sums_are_kept_of_is_told_of_some_calls_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_calls, "MOST_CALLS", 3)
+    asker = program("read")
+    for hour in range(7):
+        call(asker, at=NOON + timedelta(hours=hour), agent_id="bot", tags={"team": "a"})
+    query = {"group_by": "agent,tag:team", **SPAN}
+    status, answer = asker.get("cus/usage-summary", **query)
+    (error,) = answer["errors"]
+    assert (status, error["field"], error["code"]) == (400, "created_before", "too_many_calls")
+    begin = f"{NOON + timedelta(hours=3):%Y-%m-%dT%H:%M:%S+00:00}"
+    assert f"3 at most, which are those before {begin}. " in error["detail"]
+    spans = {"created_before": begin}, {"created_after": begin, "created_before": "2026-05-05T18:00:00Z"}
+    assert [asker.get("cus/usage-summary", **query | span)[1]["total"]["calls"] for span in spans] == [3, 3]
+    days = {"date_from": "2026-05-01", "date_to": "2026-05-31", "agent_id": "bot", "tag:team": "a"}
+    status, answer = asker.get("cus/daily-aggregates", **days)
+    assert (status, answer["errors"][0]["field"]) == (400, "date_to")
+    assert asker.get("cus/usage-summary", group_by="tag:team,day", **SPAN)[0] == 200
 
 
 @pytest.mark.parametrize("name", ["end_user", "agent_id", "model", "session_id", "policy_result"])

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import chain
@@ -19,6 +20,7 @@ from integrations.key_services import create_key
 from integrations.models import Integration
 from monitoring.month_usage import MonthUsage
 from telemetry.models import CallTag, UsageRecord
+from telemetry.single_calls import MOST_CALLS, TooManyCalls, check_few
 from telemetry.usage_sums import Asked
 from tests.rest.programs import speaking
 from tests.scale.filling import RARE_MODEL
@@ -96,6 +98,14 @@ def questions(tenant: Tenant, since: datetime, now: datetime) -> Iterator[tuple[
         for by in ("day", "model", "hour"):
             yield rest("usage-summary", span, group_by=by, **tags)
         yield rest("usage-history", span, limit="100", **tags)
+    few = {**span, "created_after": _begin_of_few(tenant, since).isoformat()}
+    for by in ("agent,tag:team", "tag:team,tag:customer", "end_user,agent"):
+        yield rest("usage-summary", few, group_by=by)
+    yield rest("usage-summary", few, group_by="day", **{f"tag:{name}": value for name, value in tagged.tags.items()})
+    yield rest("usage-summary", span, group_by="session,tag:team")
+    yield rest("usage-summary", span, group_by="tag:team,day", agent_id=str(some.agent_id))
+    yield rest("usage-summary", span, group_by="tag:team,agent", end_user=tagged.end_user or "")
+    yield "what is refused of too many calls", lambda: _refused(tenant, since, now)
     yield rest("usage-summary", span, group_by="day", end_user=tagged.end_user or "")
     yield rest("usage-history", span, limit="100", end_user=tagged.end_user or "")
     yield rest("usage-history", span, limit="100")
@@ -125,6 +135,17 @@ def move(tenant: Tenant, zone: str) -> None:
     """Let it have another time zone, and have its sums made anew for it."""
     change_tenant(tenant=tenant, changes={"timezone": zone})
     call_command("backfill_usage", f"--tenant={tenant.slug}", f"--lookback={SPAN_DAYS + 1}", stdout=StringIO())
+
+
+def _begin_of_few(tenant: Tenant, since: datetime) -> datetime:
+    """Since when the tenant has had as many calls as may be told apart one by one."""
+    newest = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=since).order_by("-created_at")
+    return next(iter(newest.values_list("created_at", flat=True)[MOST_CALLS - 1 : MOST_CALLS]), since)
+
+
+def _refused(tenant: Tenant, since: datetime, now: datetime) -> None:
+    with suppress(TooManyCalls):
+        check_few(Asked(tenant.pk, tenant.timezone, since, now, ("agent_id", "tag:team")))
 
 
 def _filters(some: UsageRecord) -> Iterator[tuple[str, str]]:
