@@ -189,32 +189,52 @@ def rebuild(tenant: Tenant, day: date, *, is_trial: bool = False) -> Rebuilt:
     Doing it again changes nothing either. Raises `EvidenceGone`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-        # It may have moved since it was looked up, and is not to do so now.
-        cursor.execute("SELECT timezone FROM cus_tenants WHERE id = %s FOR NO KEY UPDATE", [tenant.pk])
-        ((timezone,),) = cursor.fetchall()
-        zone = ZoneInfo(timezone)
-        since, until = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-        spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
-        first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
-        values: dict[str, Any] = {
-            "tenant_id": tenant.pk, "timezone": timezone, "date": day, "since": since, "until": until,
-            "first": first, "last": last,
-            **{f"since_{name}": first for name, (first, _) in spans.items()},
-            **{f"until_{name}": last for name, (_, last) in spans.items()},
-        }  # fmt: skip
-        _check_evidence(cursor, first, last)
-        cursor.execute(MAKE_CELLS, values)
-        ((wrong_cells,),) = cursor.fetchall()
+        values = _values_of(cursor, tenant, day)
+        wrong_cells = _make_cells(cursor, values)
         cursor.execute(CALLED, values)
         values["locked"] = [integration_id for (integration_id,) in cursor.fetchall()]
         cursor.execute(LOCK_DAYS, values)
         cursor.execute(MAKE_DAYS, values)
         ((wrong_days, calls, cost_nanos),) = cursor.fetchall()
-        cursor.execute(REACH_BACK, values)
         if is_trial:
             transaction.set_rollback(True)
     return Rebuilt(day, calls, cost_nanos, wrong_days, wrong_cells)
+
+
+def rebuild_cells(tenant: Tenant, day: date) -> None:
+    """The same of the cells alone: no call that settles waits for it. Raises `EvidenceGone`."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        _make_cells(cursor, _values_of(cursor, tenant, day))
+
+
+def _values_of(cursor: Any, tenant: Tenant, day: date) -> dict[str, Any]:
+    """What statements of a day name, until the end of the transaction: nobody rolls up, and the tenant does not move.
+
+    Raises `EvidenceGone`.
+    """
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+    # It may have moved since it was looked up, and is not to do so now.
+    cursor.execute("SELECT timezone FROM cus_tenants WHERE id = %s FOR NO KEY UPDATE", [tenant.pk])
+    ((timezone,),) = cursor.fetchall()
+    zone = ZoneInfo(timezone)
+    since, until = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+    spans = {table.name: (table.start_before(since), table.start_after(until)) for table in CELL_TABLES}
+    first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
+    _check_evidence(cursor, first, last)
+    return {
+        "tenant_id": tenant.pk, "timezone": timezone, "date": day, "since": since, "until": until,
+        "first": first, "last": last,
+        **{f"since_{name}": first for name, (first, _) in spans.items()},
+        **{f"until_{name}": last for name, (_, last) in spans.items()},
+    }  # fmt: skip
+
+
+def _make_cells(cursor: Any, values: dict[str, Any]) -> int:
+    """How many were wrong."""
+    cursor.execute(MAKE_CELLS, values)
+    ((wrong,),) = cursor.fetchall()
+    cursor.execute(REACH_BACK, values)
+    return int(wrong)
 
 
 def _check_evidence(cursor: Any, since: datetime, until: datetime) -> None:

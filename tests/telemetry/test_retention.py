@@ -61,6 +61,11 @@ REPEAT = f"INSERT INTO {{0}} ({COLUMNS}, call_id) SELECT {COLUMNS}, gen_random_u
 """Every row once more, as another call."""
 
 
+def at_once(seconds: float) -> bool:
+    """Without a pause, until all is done."""
+    return False
+
+
 @pytest.fixture(autouse=True)
 def only_months() -> Iterator[None]:
     """Two months of long ago and the last full one beside those that there are, and no other place for evidence."""
@@ -127,10 +132,10 @@ def test_a_clock_that_is_wrong_takes_nothing_away(days: int, caplog: pytest.LogC
     for month in (OLD, LAST, Month.of(NOW)):
         carried(people.acme(), at=month.starts_at)
     seal_all()
-    look_after(database_url(), keep_months=1, now=datetime.now(UTC) + timedelta(days=days))
+    look_after(database_url(), keep_months=1, now=datetime.now(UTC) + timedelta(days=days), wait=at_once)
     assert UsageRecord.objects.count() == 3
     assert "no month is taken away" in caplog.text
-    look_after(database_url(), keep_months=1, now=datetime.now(UTC))
+    look_after(database_url(), keep_months=1, now=datetime.now(UTC), wait=at_once)
     assert UsageRecord.objects.count() == 2
 
 
@@ -315,7 +320,8 @@ def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
         calling = other.submit(keep_calling)
         try:
             for number in range(3):
-                look_after(database_url(), keep_months=KEPT, now=datetime.now(UTC) + timedelta(days=31 * number))
+                later = datetime.now(UTC) + timedelta(days=31 * number)
+                look_after(database_url(), keep_months=KEPT, now=later, wait=at_once)
         finally:
             ending.set()
         calling.result()
