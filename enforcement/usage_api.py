@@ -1,8 +1,7 @@
 """REST: what a tenant's calls used, call by call and in sums. All of it needs the scope `read`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -140,8 +139,11 @@ class UsageSummaryView(EvidenceView):
         by = tuple(dict.fromkeys(GROUPS.get(word, word) for word in words))
         after = place_of_group(query["cursor"], len(by)) if "cursor" in query else None
         sums = Asked(tenant.pk, tenant.timezone, since, until, by, equal_of(query))
-        with _few_calls("created_before"):
+        try:
             total, groups, last = summary(sums, after=after, size=query["limit"])
+        except TooManyCalls as error:
+            fits = f"{error.until.astimezone(UTC).isoformat().removesuffix('+00:00')}Z" if error.until > since else None
+            raise _too_many(error, "created_before", fits) from None
         return Response(
             {
                 "tenant_id": tenant.pk,
@@ -170,8 +172,11 @@ class DailyAggregatesView(EvidenceView):
         first = query.get("date_from") or last - timedelta(days=USUAL_DAYS - 1)
         since, until = _midnight(first, tenant), _midnight(last + timedelta(days=1), tenant)
         _check_span(since, until, "date_from")
-        with _few_calls("date_to"):
+        try:
             days = daily(Asked(tenant.pk, tenant.timezone, since, until, equal=equal_of(query)))
+        except TooManyCalls as error:
+            day = error.until.astimezone(ZoneInfo(tenant.timezone)).date()
+            raise _too_many(error, "date_to", day.isoformat() if day > first else None) from None
         return Response(
             {
                 "tenant_id": tenant.pk,
@@ -221,13 +226,14 @@ def _wrong_with_tag(name: str, values: Sequence[str]) -> str | None:
     return None
 
 
-@contextmanager
-def _few_calls(field: str) -> Iterator[None]:
-    """What takes too many calls to look at is refused, and it is said which span does not."""
-    try:
-        yield
-    except TooManyCalls as error:
-        raise ValidationError({field: [ErrorDetail(str(error), "too_many_calls")]}) from None
+def _too_many(error: TooManyCalls, field: str, fits: str | None) -> ValidationError:
+    """That calls are looked at one by one, and up to when they are not too many."""
+    ends = f"Those before {fits} are not more." if fits is not None else "Even the shortest span has more."
+    told = (
+        f"For this, calls are looked at one by one, {error.most:,} at most. {ends} Calls, tokens and costs of several "
+        "spans can be added up, and `usage-export` has each call."
+    )
+    return ValidationError({field: [ErrorDetail(told, "too_many_calls")]})
 
 
 def _midnight(day: date, tenant: Tenant) -> datetime:

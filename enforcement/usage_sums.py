@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from operator import itemgetter
 
 from integrations.money import cents_of
 from telemetry.attributed_cells import is_attribute
 from telemetry.beside import END_USER
-from telemetry.single_calls import check_few
-from telemetry.usage_sums import Asked, Row, leading_sums_of, sessions_of, sums_of, told, total_of
+from telemetry.single_calls import TooManyCalls, check_few, page_of_calls, sessions_of
+from telemetry.usage_sums import Asked, Row, leading_sums_of, sums_of, told, total_of
 
 GROUPS = {
     "model": "model",
@@ -39,19 +40,21 @@ def summary(asked: Asked, *, after: Place | None, size: int) -> tuple[Row, list[
 
     Raises `TooManyCalls`.
     """
-    check_few(replace(asked, by=()) if _is_led_by_sessions(asked) else asked)
-    if not asked.by:
-        return shown(sums_of(asked)[0], ()), [], None
-    lead = _lead_of(asked)
-    if lead is not None:
-        (total,) = sums_of(replace(asked, by=()))
-        left, has_more = _behind(asked, lead, after=after, size=size + 1)
+    order = _order_of(asked.by)
+    place = tuple(after[asked.by.index(name)] for name in order) if after is not None else None
+    has_more = False
+    if asked.by and asked.is_of_calls:
+        total, left, has_more = _of_calls(asked, order, after=place, size=size + 1)
     else:
-        every = sorted(sums_of(asked), key=lambda row: _order(place_of_group(row, asked.by)))
-        total, has_more = total_of(every), False
-        left = [row for row in every if after is None or _order(place_of_group(row, asked.by)) > _order(after)]
+        check_few(asked)
+        every = sums_of(asked if asked.attribute not in asked.by else replace(asked, by=()))
+        total = total_of(every)
+        if asked.attribute in asked.by:
+            left = _of_values(asked, order, after=place, size=size + 1)
+        else:
+            left = _behind(every, order, place) if asked.by else []
     rows = left[:size]
-    last = place_of_group(rows[-1], asked.by) if len(left) > size or (has_more and rows) else None
+    last = place_of_group(rows[-1], asked.by) if len(left) > size or has_more else None
     return shown(total, ()), [shown(row, asked.by) for row in rows], last
 
 
@@ -63,8 +66,7 @@ def daily(asked: Asked) -> list[Row]:
     by = ("day", "integration_id")
     asked = replace(asked, by=by)
     check_few(asked)
-    rows = sorted(sums_of(asked), key=lambda row: _order(place_of_group(row, by)))
-    return [{"date": row["day"], **shown(row, ("integration_id",))} for row in rows]
+    return [{"date": row["day"], **shown(row, ("integration_id",))} for row in _behind(sums_of(asked), by, None)]
 
 
 def place_of_group(row: Row, by: Sequence[str]) -> Place:
@@ -84,54 +86,72 @@ def shown(row: Row, by: Sequence[str]) -> Row:
     }
 
 
-def _lead_of(asked: Asked) -> str | None:
-    """What groups come in the order of, where it may have very many values: not all are summed up for a page."""
-    return SESSION if SESSION in asked.by else next(filter(is_attribute, asked.by), None)
+def _order_of(by: Sequence[str]) -> tuple[str, ...]:
+    """What groups come in the order of: first what may have so many values that not all are summed up for a page."""
+    lead = SESSION if SESSION in by else next(filter(is_attribute, by), None)
+    return tuple(by) if lead is None else (lead, *(name for name in by if name != lead))
 
 
-def _is_led_by_sessions(asked: Asked) -> bool:
-    """Whether the calls of the sessions of a page are found by themselves, so that these alone are looked at."""
-    return SESSION in asked.by and not asked.picks_beside
+def _of_calls(asked: Asked, order: Sequence[str], *, after: Place | None, size: int) -> tuple[Row, list[Row], bool]:
+    """The total of what no cells tell apart, at most `size` groups behind `after`, and whether there are more.
+
+    Sessions have few calls each, so theirs may be looked at even if those of the span are too many.
+    """
+    try:
+        check_few(asked)
+    except TooManyCalls:
+        if order[0] != SESSION or asked.picks_beside:
+            raise
+        check_few(replace(asked, by=()))
+        rows, has_more = _of_sessions(asked, order, after=after, size=size)
+        if has_more and not rows:
+            raise
+        return sums_of(replace(asked, by=()))[0], rows, has_more
+    return *page_of_calls(asked, order=order, after=after, size=size), False
 
 
-def _behind(asked: Asked, lead: str, *, after: Place | None, size: int) -> tuple[list[Row], bool]:
-    """At least `size` groups behind `after`, unless there are fewer, and whether there are more values of `lead`."""
-    others = [name for name in asked.by if name != lead]
-    values = max(2, size // _most_groups(asked, others))
+def _of_sessions(asked: Asked, order: Sequence[str], *, after: Place | None, size: int) -> tuple[list[Row], bool]:
+    """Groups of at most `size` sessions behind `after`, and whether there are more sessions.
+
+    There are none, and more, where a session has too many calls.
+    """
+    begin = (after[0] if after is not None else None) or ""
+    is_behind = after is not None and len(order) == 1
+    while True:
+        sessions, has_more = sessions_of(asked, after=begin, is_behind=is_behind, size=size)
+        rows = sums_of(replace(asked, equal={**asked.equal, SESSION: sessions})) if sessions else []
+        rows = _behind(rows, order, after)
+        if rows or not has_more or not sessions:
+            return rows, has_more
+        begin, is_behind = sessions[-1], True
+
+
+def _of_values(asked: Asked, order: Sequence[str], *, after: Place | None, size: int) -> list[Row]:
+    """At least `size` groups of an attribute's values behind `after`, unless there are fewer."""
+    values = max(2, size // _most_groups(asked))
     rows: list[Row] = []
     while True:
-        value = after[asked.by.index(lead)] if after is not None else None
-        found, has_more = _of_values(asked, lead, others, after=value, starts=after is None, size=values)
-        if after is not None:
-            begin = _order(after[asked.by.index(name)] for name in others)
-            found = [row for row in found if row[lead] != value or _order(place_of_group(row, others)) > begin]
-        rows += found
+        value = after[0] if after is not None else None
+        found, has_more = leading_sums_of(asked, after=value, starts=after is None, size=values)
+        rows += _behind(found, order, after)
         if len(rows) >= size or not has_more:
-            return rows, has_more
-        after = place_of_group(rows[-1], asked.by) if rows else after
+            return rows
+        after = place_of_group(rows[-1], order) if rows else after
         # Where values have fewer groups than they may, it takes more of them.
         missing = (size - len(rows)) * values // len(found) if found else values * MORE_VALUES
         values = min(missing + 2, values * MORE_VALUES)
 
 
-def _of_values(
-    asked: Asked, lead: str, others: Sequence[str], *, after: str | None, starts: bool, size: int
-) -> tuple[list[Row], bool]:
-    """The groups of at most `size` values from `after` on, in order, and whether there are more values."""
-    if not _is_led_by_sessions(asked):
-        rows, has_more = leading_sums_of(asked, lead=lead, after=after, starts=starts, size=size)
-        return sorted(rows, key=lambda row: _order(place_of_group(row, (lead, *others)))), has_more
-    # One more than is shown tells whether there are more.
-    sessions = sessions_of(asked, after=after or "", size=size + 1)
-    among = {session: number for number, session in enumerate(sessions[:size])}
-    rows = sums_of(replace(asked, equal={**asked.equal, SESSION: list(among)})) if among else []
-    rows.sort(key=lambda row: (among[row[SESSION]], _order(place_of_group(row, others))))
-    return rows, len(sessions) > size
+def _behind(rows: Iterable[Row], order: Sequence[str], after: Place | None) -> list[Row]:
+    """These groups in order, those behind a place."""
+    placed = [(_key(place_of_group(row, order)), row) for row in rows]
+    begin = _key(after) if after is not None else None
+    return [row for key, row in sorted(placed, key=itemgetter(0)) if begin is None or key > begin]
 
 
-def _most_groups(asked: Asked, others: Sequence[str]) -> int:
+def _most_groups(asked: Asked) -> int:
     """How many groups one value may have: about as many values less make a page."""
-    units = [(asked.until - asked.since) // UNITS[name] for name in others if name in UNITS]
+    units = [(asked.until - asked.since) // UNITS[name] for name in asked.by if name in UNITS]
     return max([1, *units])
 
 
@@ -141,5 +161,5 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _order(place: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
+def _key(place: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
     return tuple((value is None, value or "") for value in place)

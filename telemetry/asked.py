@@ -64,7 +64,7 @@ class Asked:
     @property
     def is_of_calls(self) -> bool:
         """Whether no cell tells it apart, so that each call of the span is looked at."""
-        return self.attribute is None and self._is_single
+        return self.attribute is None and self._is_of_single_calls
 
     @property
     def attribute(self) -> str | None:
@@ -81,7 +81,7 @@ class Asked:
     @property
     def tables(self) -> list[Cells]:
         """Those whose cells tell apart what is asked, the longest first; an hour has to consist of cells."""
-        if self._is_single:
+        if self._is_of_single_calls:
             return []
         return [
             table
@@ -90,7 +90,8 @@ class Asked:
         ]
 
     @property
-    def _is_single(self) -> bool:
+    def _is_of_single_calls(self) -> bool:
+        """Whether it takes what only calls, or what stands beside them, tell apart; an attribute has cells, too."""
         return self.is_beside or not {*self.by, *self.equal}.isdisjoint(SINGLE)
 
     @property

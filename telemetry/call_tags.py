@@ -28,6 +28,8 @@ class CallTag(models.Model):
                 condition=Q(end_user__isnull=False),
                 name="cus_call_tags_end_user",
             ),
+            models.Index(fields=["tenant_id", "created_at"], name="cus_call_tags_tenant"),
+            # For everybody's at once, when a month goes.
             BrinIndex(fields=["created_at"], name="cus_call_tags_time"),
         ]
 

@@ -41,11 +41,13 @@ class Moment:
     values_from: datetime
 
 
-def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "", has_rest: bool = True) -> str:
+def sums_query(
+    asked: Asked, values: dict[str, Any], moment: Moment, *, only: str = "", with_others: bool = True
+) -> str:
     """The sums that are asked for, their groups under numbers: `by_0` and so on.
 
-    `only` is one more condition, for cells that have a `value`: what these leave out is in no group then. Unless it
-    `has_rest`, there is no group of calls without a value.
+    `only` is one more condition, for cells that have a `value`: calls with others are in no group then. Those of calls
+    that have no value come `with_others`.
     """
     attribute = asked.attribute
     if attribute is None:
@@ -53,7 +55,7 @@ def sums_query(asked: Asked, values: dict[str, Any], moment: Moment, *, only: st
         return _grouped(asked, source)
     with_value = _value_cells(asked, values, moment)
     of_values = _grouped(asked, with_value, value_of_group=attribute, only=only)
-    if not has_rest or attribute not in asked.by or attribute_picked(asked.equal) is not None:
+    if not with_others or attribute not in asked.by or attribute_picked(asked.equal) is not None:
         return of_values
     of_any = _grouped(asked, with_value, nothing_for=attribute) if only else "SELECT * FROM of_values"
     without = replace(asked, by=tuple(name for name in asked.by if name != attribute))

@@ -19,7 +19,7 @@ from telemetry.asked import GROUPS as GROUPS
 from telemetry.asked import Asked as Asked
 from telemetry.cells import QUARTERS
 from telemetry.days import MOST, SUMS
-from telemetry.sum_queries import Moment, condition, sums_query, values_asked, values_query
+from telemetry.sum_queries import Moment, sums_query, values_asked, values_query
 
 # A tenant's cells lie together, which the planner does not know: it would read everybody's instead. Sorting what fits
 # into memory is slower than hashing it, and one CPU is left to calls. To compile a statement takes longer than it.
@@ -31,21 +31,6 @@ PLANNED_AS_USUAL = """
 SET LOCAL enable_seqscan TO DEFAULT; SET LOCAL work_mem TO DEFAULT;
 SET LOCAL max_parallel_workers_per_gather TO DEFAULT; SET LOCAL jit TO DEFAULT
 """
-# One session has few calls among many: an index leads to them.
-SESSIONS = """
-SELECT DISTINCT usage.session_id FROM cus_llm_usage AS usage
-WHERE usage.tenant_id = %(tenant_id)s AND usage.session_id IS NOT NULL AND usage.session_id >= %(after)s
-    AND usage.created_at >= %(since)s AND usage.created_at < %(until)s {filters}
-ORDER BY usage.session_id LIMIT %(size)s
-"""
-# The groups of some values of one thing, the first of those from a value on; calls without it come last.
-LED = """
-SELECT * FROM (
-    SELECT found.*, dense_rank() OVER (ORDER BY {lead} IS NULL, {lead} COLLATE "C") AS place FROM ({sums}) AS found
-    WHERE {behind}
-) AS ranked WHERE place <= %(size)s
-"""
-BEHIND = """({lead} IS NULL, coalesce({lead}, '') COLLATE "C") >= (%(after)s::text IS NULL, coalesce(%(after)s, ''))"""
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 VALUES_FROM = "SELECT timezone, calendar_since FROM cus_tenants WHERE id = %s"
 MONTHS = f"""
@@ -68,43 +53,25 @@ def sums_of(asked: Asked) -> list[Row]:
         raise ValueError(f"{sorted(unknown)} are no filters")
     asked = as_shown(asked)
     values = values_asked(asked)
-    return _named(asked, _rows(sums_query(asked, values, _moment_of(asked)), values))
+    return named(asked, rows_of(sums_query(asked, values, moment_of(asked)), values))
 
 
-def leading_sums_of(asked: Asked, *, lead: str, after: str | None, starts: bool, size: int) -> tuple[list[Row], bool]:
-    """The groups of at most `size` values of `lead` (of `asked.by`) in its order, and whether there are more values.
+def leading_sums_of(asked: Asked, *, after: str | None, starts: bool, size: int) -> tuple[list[Row], bool]:
+    """The groups of at most `size` values of its attribute in their order, and whether there are more values.
 
     They begin with `after` (`None`: those without it, which are the last), or from the beginning on where it `starts`.
-    Calls of no session are in no group of sessions.
     """
     asked = as_shown(asked)
-    values, moment = values_asked(asked), _moment_of(asked)
-    if asked.attribute == lead:
-        found: list[str] = []
-        if starts or after is not None:
-            values |= {"after": after, "size": size + 1}
-            found = [row["value"] for row in _rows(values_query(asked, values, moment), values)]
-        has_more = len(found) > size
-        values["only"] = found[:size]
-        only = "" if starts and not has_more else " AND cell.value = ANY(%(only)s)"
-        sums = sums_query(asked, values, moment, only=only, has_rest=not has_more)
-        return _named(asked, _rows(sums, values)), has_more
-    column = f"by_{asked.by.index(lead)}"
-    behind = "true" if starts else BEHIND.format(lead=column)
-    if lead == "session_id":
-        behind += f" AND {column} IS NOT NULL"
-    values |= {"after": after, "size": size + 1}
-    sums = sums_query(asked, values, moment)
-    rows = _rows(LED.format(lead=column, sums=sums, behind=behind), values)
-    return _named(asked, [row for row in rows if row["place"] <= size]), any(row["place"] > size for row in rows)
-
-
-def sessions_of(asked: Asked, *, after: str, size: int) -> list[str]:
-    """At most `size` sessions with calls that are asked for, in order, `after` first or those behind it."""
-    asked = as_shown(asked)
-    filters = "".join(f" AND usage.{condition(name, value)}" for name, value in asked.equal.items())
-    rows = _rows(SESSIONS.format(filters=filters), values_asked(asked) | {"after": after, "size": size})
-    return [row["session_id"] for row in rows]
+    values, moment = values_asked(asked), moment_of(asked)
+    found: list[str] = []
+    if starts or after is not None:
+        values |= {"after": after, "size": size + 1}
+        found = [row["value"] for row in rows_of(values_query(asked, values, moment), values)]
+    has_more = len(found) > size
+    values["only"] = found[:size]
+    only = "" if starts and not has_more else " AND cell.value = ANY(%(only)s)"
+    sums = sums_query(asked, values, moment, only=only, with_others=not has_more)
+    return named(asked, rows_of(sums, values)), has_more
 
 
 def as_shown(asked: Asked) -> Asked:
@@ -114,6 +81,36 @@ def as_shown(asked: Asked) -> Asked:
     """
     since = later_of(asked.since, shown_from(asked.tenant_id))
     return replace(asked, since=since.astimezone(UTC), until=asked.until.astimezone(UTC))
+
+
+def moment_of(asked: Asked) -> Moment:
+    """Now, and from when on the cells of attributes are those of the tenant's time zone. One query, if that matters."""
+    now = timezone.now()
+    if asked.attribute is None:
+        return Moment(now, asked.until)
+    with connection.cursor() as cursor:
+        cursor.execute(VALUES_FROM, [asked.tenant_id])
+        zone, since = cursor.fetchone() or (None, None)
+    return Moment(now, (since or ALWAYS) if zone == asked.timezone else asked.until)
+
+
+def named(asked: Asked, rows: Iterable[Row]) -> list[Row]:
+    """Rows under the names of what they are grouped by."""
+    return [
+        {name: row[f"by_{number}"] for number, name in enumerate(asked.by)} | {name: row[name] for name in SUMS}
+        for row in rows
+    ]
+
+
+def rows_of(statement: str, values: Mapping[str, Any]) -> list[Row]:
+    """The rows that a statement over cells gives, each as a mapping."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(PLANNED)
+        cursor.execute(statement, values)
+        columns = [column.name for column in cursor.description]
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        cursor.execute(PLANNED_AS_USUAL)
+        return rows
 
 
 def used_since(first_days: Mapping[tuple[UUID, UUID], date]) -> dict[UUID, tuple[int, int]]:
@@ -162,35 +159,5 @@ def quarter_of(at: datetime) -> datetime:
     return QUARTERS.start_before(at)
 
 
-def _moment_of(asked: Asked) -> Moment:
-    """Now, and from when on the cells of attributes are those of the tenant's time zone. One query, if that matters."""
-    now = timezone.now()
-    if asked.attribute is None:
-        return Moment(now, asked.until)
-    with connection.cursor() as cursor:
-        cursor.execute(VALUES_FROM, [asked.tenant_id])
-        zone, since = cursor.fetchone() or (None, None)
-    return Moment(now, (since or ALWAYS) if zone == asked.timezone else asked.until)
-
-
-def _named(asked: Asked, rows: Iterable[Row]) -> list[Row]:
-    """Rows under the names of what they are grouped by."""
-    return [
-        {name: row[f"by_{number}"] for number, name in enumerate(asked.by)} | {name: row[name] for name in SUMS}
-        for row in rows
-    ]
-
-
 def _unless_unknown(total: int, calls: int, known: int) -> int | None:
     return None if calls and not known and not total else total
-
-
-def _rows(statement: str, values: Mapping[str, Any]) -> list[Row]:
-    """The rows that a statement over cells gives, each as a mapping."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(PLANNED)
-        cursor.execute(statement, values)
-        columns = [column.name for column in cursor.description]
-        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-        cursor.execute(PLANNED_AS_USUAL)
-        return rows

@@ -131,6 +131,18 @@ def test_a_page_has_no_more_groups_than_it_should_and_none_is_left_out(by: str, 
         assert found == sorted(right, key=lambda group: (group[0] is None, group))
 
 
+@pytest.mark.parametrize("by", ["agent,hour", "end_user,day", "agent,end_user", "session,hour", "agent,tag:team"])
+def test_pages_that_take_several_looks_repeat_no_group(by: str) -> None:
+    """A value has far fewer groups than the span has days and hours."""
+    asker = program("read")
+    for number in range(25):
+        name, at = f"v{number:03}", NOON + timedelta(hours=number)
+        call(asker, at=at, agent_id=name, end_user=name, session_id=name, tags={"team": name})
+    for size in (1, 10):
+        names = [next(iter(row.values())) for row in groups(asker, by, limit=str(size))]
+        assert names == [f"v{number:03}" for number in range(25)]
+
+
 TAGGED = {"tag:team": "support", "tag:a, b=(c)%s'": "100 %"}
 
 
@@ -156,18 +168,28 @@ def test_what_no_sums_are_kept_of_is_told_of_some_calls_at_a_time(monkeypatch: p
     asker = program("read")
     for hour in range(7):
         call(asker, at=NOON + timedelta(hours=hour), agent_id="bot", tags={"team": "a"})
+
+    def refusal(path: str, **query: str) -> tuple[str, str, str]:
+        status, answer = asker.get(f"cus/{path}", **query)
+        (error,) = answer["errors"]
+        assert (status, error["code"]) == (400, "too_many_calls")
+        return error["field"], *error["detail"].split(". ")[:2]
+
     query = {"group_by": "agent,tag:team", **SPAN}
-    status, answer = asker.get("cus/usage-summary", **query)
-    (error,) = answer["errors"]
-    assert (status, error["field"], error["code"]) == (400, "created_before", "too_many_calls")
-    begin = f"{NOON + timedelta(hours=3):%Y-%m-%dT%H:%M:%S+00:00}"
-    assert f"3 at most, which are those before {begin}. " in error["detail"]
+    counted = "For this, calls are looked at one by one, 3 at most"
+    begin = "2026-05-05T15:00:00Z"
+    assert refusal("usage-summary", **query) == ("created_before", counted, f"Those before {begin} are not more")
     spans = {"created_before": begin}, {"created_after": begin, "created_before": "2026-05-05T18:00:00Z"}
     assert [asker.get("cus/usage-summary", **query | span)[1]["total"]["calls"] for span in spans] == [3, 3]
-    days = {"date_from": "2026-05-01", "date_to": "2026-05-31", "agent_id": "bot", "tag:team": "a"}
-    status, answer = asker.get("cus/daily-aggregates", **days)
-    assert (status, answer["errors"][0]["field"]) == (400, "date_to")
     assert asker.get("cus/usage-summary", group_by="tag:team,day", **SPAN)[0] == 200
+    picked = {"agent_id": "bot", "tag:team": "a", "date_to": "2026-05-31"}
+    fits = refusal("daily-aggregates", date_from="2026-05-01", **picked)
+    assert fits == ("date_to", counted, "Those before 2026-05-05 are not more")
+    assert refusal("daily-aggregates", date_from="2026-05-05", **picked)[2] == "Even the shortest span has more"
+    for _ in range(3):
+        call(asker, at=NOON, agent_id="bot", tags={"team": "a"})
+    query |= {"created_after": "2026-05-05T12:00:00Z"}
+    assert refusal("usage-summary", **query)[2] == "Even the shortest span has more"
 
 
 @pytest.mark.parametrize("name", ["end_user", "agent_id", "model", "session_id", "policy_result"])

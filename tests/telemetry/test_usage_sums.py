@@ -15,7 +15,7 @@ from accounts.models import Tenant
 from enforcement.usage_sums import summary
 from telemetry.days import SUMS
 from telemetry.models import UsageRecord
-from telemetry.usage_sums import GROUPS, Asked, sessions_of, sums_of, told, total_of
+from telemetry.usage_sums import GROUPS, Asked, sums_of, told, total_of
 from tests import people
 from tests.console.evidence import adjusted, carried, refused, tagged
 from tests.telemetry.sums import PLACE, attributes_of, drain, facts_of, hour_of
@@ -215,15 +215,6 @@ def test_what_a_cell_has_beyond_the_span_is_taken_away_and_leaves_no_group() -> 
     _, rows, last = summary(asked, after=None, size=1)
     assert ([row["agent_id"] for row in rows], last) == (["m"], ("m",))
     assert [row["agent_id"] for row in summary(asked, after=last, size=1)[1]] == [None]
-
-
-def test_sessions_come_in_order_a_page_at_a_time() -> None:
-    for name in ("b", "a", "c", "a", None):
-        carried(people.acme(), at=BEGIN, session_id=name)
-    carried(people.globex(), at=BEGIN, session_id="d")
-    asked = Asked(people.acme().pk, ZONE, *SPANS[0], ("session_id",))
-    assert sessions_of(asked, after="", size=2) == ["a", "b"]
-    assert sessions_of(asked, after="b", size=2) == ["b", "c"]
 
 
 def test_what_is_unknown_is_not_nothing() -> None:
