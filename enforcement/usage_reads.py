@@ -12,7 +12,7 @@ from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
 from telemetry.beside import is_beside
-from telemetry.call_tags import picked_by, tags_of
+from telemetry.call_tags import calls_with, picked_by, tags_of
 from telemetry.models import UsageAdjustment, UsageRecord
 from telemetry.querysets import Adjusted
 
@@ -47,7 +47,8 @@ def history(
     before: tuple[datetime, UUID] | None,
     size: int,
 ) -> list[Fact]:
-    """At most `size` of the tenant's calls, the newest first: what they used, or why they were refused. Two queries.
+    """At most `size` of the tenant's calls, the newest first: what they used, or why they were refused. Two queries,
+    or more where what stands beside calls picks them.
 
     `equal` are fields of the contract with their values, among them `policy_result`, and `end_user` and `tags`, of
     which a call has all that are named and a call that was refused here has none; `before` is the place of the
@@ -59,15 +60,25 @@ def history(
     rows = UsageRecord.objects.for_tenant(tenant_id).filter(
         **{name: value for name, value in equal.items() if not is_beside(name)}
     )
-    beside = {name: value for name, value in equal.items() if is_beside(name)}
-    if beside:
-        rows = rows.filter(picked_by(tenant_id, beside))
     rows = rows if since is None else rows.filter(created_at__gte=since)
     rows = rows if until is None else rows.filter(created_at__lt=until)
+    rows = rows.order_by("-created_at", "-call_id")
+    beside = {name: value for name, value in equal.items() if is_beside(name)}
+    if beside and len(beside) == len(equal):
+        # Nothing else picks them, so what stands beside them leads to them.
+        for places in calls_with(tenant_id, beside, since=since, until=until, before=before, first=size):
+            (last, _), (first, _) = places[-1], places[0]
+            call_ids = [call_id for _, call_id in places]
+            facts += rows.filter(call_id__in=call_ids, created_at__gte=last, created_at__lte=first)
+            if len(facts) >= size:
+                break
+        return facts[:size]
+    if beside:
+        rows = rows.filter(picked_by(tenant_id, beside))
     if before is not None:
         at, call_id = before
         rows = rows.filter(created_at__lte=at).filter(Q(created_at__lt=at) | Q(call_id__lt=call_id))
-    facts += rows.order_by("-created_at", "-call_id")[:size]
+    facts += rows[:size]
     if result in (None, BLOCKED) and not set(equal) - {*SHARED, "policy_result", "provider"}:
         shared = {name: value for name, value in equal.items() if name != "policy_result"}
         refused = EnforcementDecision.objects.for_tenant(tenant_id).refused().filter(**shared)

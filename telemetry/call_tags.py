@@ -1,12 +1,18 @@
 """What a call was tagged with: words that may name a person, beside the evidence, so that they can be forgotten."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
+
+from telemetry.beside import END_USER, TAGS
+
+Place = tuple[datetime, UUID]
+MOST_AT_ONCE = 5_000
 
 
 class CallTag(models.Model):
@@ -49,9 +55,43 @@ def tags_of(tenant_id: UUID, call_ids: Collection[UUID]) -> dict[UUID, dict[str,
 
 def picked_by(tenant_id: UUID, equal: Mapping[str, Any]) -> Exists:
     """Whether a call has this `end_user`, and all of these `tags`."""
-    rows = CallTag.objects.filter(tenant_id=tenant_id, call_id=OuterRef("call_id"))
-    if "end_user" in equal:
-        rows = rows.filter(end_user=equal["end_user"])
-    if "tags" in equal:
-        rows = rows.filter(tags__contains=equal["tags"])
-    return Exists(rows)
+    return Exists(_with(tenant_id, equal).filter(call_id=OuterRef("call_id")))
+
+
+def calls_with(
+    tenant_id: UUID,
+    equal: Mapping[str, Any],
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    before: Place | None,
+    first: int,
+) -> Iterator[list[Place]]:
+    """Times and ids of a tenant's calls that have this `end_user`, and all of these `tags`, the newest first.
+
+    They are of a span, behind the place of a call if one is given, `first` of them first and then more at a time. One
+    query for each.
+    """
+    rows = _with(tenant_id, equal).order_by("-created_at", "-call_id")
+    rows = rows if since is None else rows.filter(created_at__gte=since)
+    rows = rows if until is None else rows.filter(created_at__lt=until)
+    size = first
+    while True:
+        some = rows
+        if before is not None:
+            at, call_id = before
+            # The first condition says nothing new, but an index serves it.
+            some = some.filter(created_at__lte=at).filter(Q(created_at__lt=at) | Q(call_id__lt=call_id))
+        places = list(some.values_list("created_at", "call_id")[:size])
+        if places:
+            yield places
+        if len(places) < size:
+            return
+        before, size = places[-1], min(size * 4, MOST_AT_ONCE)
+
+
+def _with(tenant_id: UUID, equal: Mapping[str, Any]) -> models.QuerySet[CallTag]:
+    rows = CallTag.objects.filter(tenant_id=tenant_id)
+    if END_USER in equal:
+        rows = rows.filter(end_user=equal[END_USER])
+    return rows.filter(tags__contains=equal[TAGS]) if TAGS in equal else rows

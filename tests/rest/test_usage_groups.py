@@ -192,6 +192,34 @@ def test_what_no_sums_are_kept_of_is_told_of_some_calls_at_a_time(monkeypatch: p
     assert refusal("usage-summary", **query)[2] == "Even the shortest span has more"
 
 
+@pytest.mark.parametrize("more", [{}, {"agent_id": "bot"}, {"created_after": "2026-05-05T13:00:00Z"}])
+@pytest.mark.parametrize("picked", [{"tag:team": "a"}, {"end_user": "eve"}, {"tag:team": "a", "end_user": "eve"}])
+def test_a_list_of_tagged_calls_has_each_once_the_newest_first(picked: dict[str, str], more: dict[str, str]) -> None:
+    asker = program("read")
+    for number in range(12):
+        # Three at each moment.
+        call(
+            asker, at=NOON + timedelta(hours=number // 3), agent_id="bot" if number % 2 else None,
+            tags={"team": "ab"[number % 5 == 0]}, end_user="eve" if number % 4 else None, model=str(number),
+        )  # fmt: skip
+    found: list[tuple[str, str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = asker.get("cus/usage-history", limit="2", **picked, **more, **cursor)[1]
+        found += [(row["created_at"], row["call_id"]) for row in answer["data"]]
+        if not answer["has_more"]:
+            break
+        cursor = {"cursor": answer["next_cursor"]}
+    right = {
+        number
+        for number in range(12)
+        if ("tag:team" not in picked or number % 5) and ("end_user" not in picked or number % 4)
+        if ("agent_id" not in more or number % 2) and ("created_after" not in more or number >= 3)
+    }
+    assert len(found) == len(right)
+    assert found == sorted(set(found), reverse=True)
+
+
 @pytest.mark.parametrize("name", ["end_user", "agent_id", "model", "session_id", "policy_result"])
 def test_a_filter_without_a_value_does_not_show_everything(name: str) -> None:
     for path in ("cus/usage-summary", "cus/usage-history"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import Count
 from django.test import Client
 
 from accounts.models import Tenant, User
@@ -106,6 +107,12 @@ def questions(tenant: Tenant, since: datetime, now: datetime) -> Iterator[tuple[
     yield rest("usage-summary", span, group_by="tag:team,day", agent_id=str(some.agent_id))
     yield rest("usage-summary", span, group_by="tag:team,agent", end_user=tagged.end_user or "")
     yield "what is refused of too many calls", lambda: _refused(tenant, since, now)
+    other = _tenant_of_few(since, now)
+    apart = Asked(other.pk, other.timezone, since, now, ("agent_id", "tag:team"))
+    yield (
+        f"`GET usage-summary` group_by=agent,tag:team of {other.slug}, whose calls lie far apart",
+        lambda: summary(apart, after=None, size=PAGE),
+    )
     yield rest("usage-summary", span, group_by="day", end_user=tagged.end_user or "")
     yield rest("usage-history", span, limit="100", end_user=tagged.end_user or "")
     yield rest("usage-history", span, limit="100")
@@ -141,6 +148,13 @@ def _begin_of_few(tenant: Tenant, since: datetime) -> datetime:
     """Since when the tenant has had as many calls as may be told apart one by one."""
     newest = UsageRecord.objects.for_tenant(tenant.pk).filter(created_at__gte=since).order_by("-created_at")
     return next(iter(newest.values_list("created_at", flat=True)[MOST_CALLS - 1 : MOST_CALLS]), since)
+
+
+def _tenant_of_few(since: datetime, now: datetime) -> Tenant:
+    """The one with the most calls in the span that may be told apart one by one."""
+    calls = UsageRecord.objects.filter(created_at__gte=since, created_at__lt=now).values_list("tenant_id")
+    few = calls.annotate(calls=Count("pk")).filter(calls__lte=MOST_CALLS).order_by("-calls")
+    return Tenant.objects.get(pk=few[0][0])
 
 
 def _refused(tenant: Tenant, since: datetime, now: datetime) -> None:
