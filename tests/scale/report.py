@@ -168,7 +168,7 @@ def _filters(some: UsageRecord) -> Iterator[tuple[str, str]]:
 
 
 def _named(path: str, query: dict[str, str]) -> str:
-    told = " ".join(f"{name}={value}" if len(value) < 20 else f"{name}=…" for name, value in query.items())
+    told = " ".join(f"{name}={value}" if len(value) < 30 else f"{name}=…" for name, value in query.items())
     return f"{path} {told}".strip()
 
 
