@@ -131,7 +131,7 @@ def sessions_of(asked: Asked, *, after: str, is_behind: bool, size: int) -> tupl
         columns=", ".join(f"usage.{name}" for name in dict.fromkeys(["session_id", *asked.equal])),
         behind=">" if is_behind else ">=",
     )
-    for looked_at in (min(size * CALLS_OF_A_SESSION, MOST_CALLS), MOST_CALLS):
+    for looked_at in (min(size * CALLS_OF_A_SESSION, MOST_CALLS), MOST_CALLS + 1):
         rows = rows_of(statement, values_asked(asked) | {"after": after, "looked_at": looked_at})
         is_all = sum(row["calls"] for row in rows) < looked_at
         # Of the last one there may be more calls.

@@ -1,5 +1,7 @@
 """How many calls are looked at one by one for sums, and of which questions."""
 
+import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -156,7 +158,7 @@ def test_sessions_come_in_order_as_many_as_have_not_too_many_calls() -> None:
         call(tenant, 0, session_id=name, model=f"of-{name}")
     call(globex(), 0, session_id="aa")
     by = asked(tenant, "session_id")
-    assert sessions_of(by, after="", is_behind=False, size=5) == (["a"], True)
+    assert sessions_of(by, after="", is_behind=False, size=5) == (["a", "b"], True)
     assert sessions_of(by, after="a", is_behind=True, size=5) == (["b", "c"], True)
     assert sessions_of(by, after="c", is_behind=True, size=5) == ([], True)
     assert sessions_of(by, after="e", is_behind=False, size=5) == (["e"], False)
@@ -167,7 +169,7 @@ def test_sessions_come_in_order_as_many_as_have_not_too_many_calls() -> None:
         total, groups, place = summary(by, after=place, size=5)
         assert total["calls"] == 10
         pages.append([group["session_id"] for group in groups])
-    assert pages == [["a"], ["b", "c"]]
+    assert pages == [["a", "b"], ["c"]]
     with pytest.raises(TooManyCalls):
         summary(by, after=place, size=5)
     assert summary(by, after=("d",), size=5)[1][0]["session_id"] == "e"
@@ -194,3 +196,32 @@ def test_calls_are_read_once_whatever_the_page() -> None:
         _, groups, _ = summary(asked(tenant, "agent_id", "hour", tags={"team": "a"}), after=None, size=1)
     assert len(groups) == 1
     assert sum("jsonb" in query["sql"] for query in seen) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pages_of_sessions_have_each_group_once_however_few_calls_may_be_looked_at(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, tenant = random.Random(seed), acme()
+    monkeypatch.setattr(single_calls, "MOST_CALLS", 12)
+    monkeypatch.setattr(single_calls, "CALLS_OF_A_SESSION", chance.choice([1, 16]))
+    calls = []
+    for _ in range(60):
+        session, model, agent = chance.choice([None, *range(15)]), chance.choice("ab"), chance.choice([None, "x"])
+        name = None if session is None else f"s{session:02}"
+        call(tenant, chance.randrange(24), session_id=name, model=model, agent_id=agent)
+        calls.append({"session_id": name, "model": model, "agent_id": agent})
+    by = chance.choice([("session_id",), ("session_id", "model"), ("agent_id", "session_id")])
+    filters: list[dict[str, Any]] = [{}, {"model": "a"}]
+    for equal in filters:
+        picked = [one for one in calls if equal.items() <= one.items()]
+        right = Counter(tuple(one[name] for name in by) for one in picked if one["session_id"] is not None)
+        found: list[tuple[Any, ...]] = []
+        place, size = None, chance.choice([1, 3, 100])
+        while place is not None or not found:
+            total, groups, place = summary(asked(tenant, *by, **equal), after=place, size=size)
+            assert total["calls"] == len(picked)
+            assert 0 < len(groups) <= size
+            found += [(tuple(group[name] for name in by), group["calls"]) for group in groups]
+        assert Counter(dict(found)) == right
+        assert len(found) == len(right)
