@@ -3,11 +3,13 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from accounts.services import change_tenant
 from telemetry import single_calls
+from telemetry.call_tags import CallTag
 from tests.console.evidence import carried, tagged
 from tests.people import globex
 from tests.rest.evidence import refused
@@ -202,6 +204,12 @@ def test_a_list_of_tagged_calls_has_each_once_the_newest_first(picked: dict[str,
             asker, at=NOON + timedelta(hours=number // 3), agent_id="bot" if number % 2 else None,
             tags={"team": "ab"[number % 5 == 0]}, end_user="eve" if number % 4 else None, model=str(number),
         )  # fmt: skip
+    # Of months that are kept elsewhere there is only what stood beside the calls.
+    for minutes in range(0, 300, 10):
+        at = NOON + timedelta(minutes=minutes)
+        CallTag.objects.create(
+            tenant_id=asker.tenant.pk, call_id=uuid4(), created_at=at, end_user="eve", tags={"team": "a"}
+        )
     found: list[tuple[str, str]] = []
     cursor: dict[str, str] = {}
     while True:

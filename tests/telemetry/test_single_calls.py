@@ -101,6 +101,22 @@ def test_only_calls_that_an_index_leads_to_count(picked: dict[str, Any], is_foun
     assert (fits_until(asked(tenant, *TWO, **picked)) is None) == is_found
 
 
+def test_of_two_indexes_the_one_that_leads_to_fewer_says_how_far_it_goes() -> None:
+    tenant = acme()
+    for hour in range(2 * MOST):
+        call(tenant, hour, key_id=ONE, integration_id=ONE if hour > 1 else OTHER)
+    assert fits_until(asked(tenant, *TWO, key_id=ONE, integration_id=ONE)) == MOST + 2
+
+
+@pytest.mark.parametrize("picked", [{"tags": {"team": "a"}}, {"end_user": "eve"}])
+def test_sessions_lead_to_no_calls_that_are_picked_by_what_stands_beside_them(picked: dict[str, Any]) -> None:
+    tenant = acme()
+    for hour in range(MOST + 1):
+        call(tenant, hour, session_id=f"s{hour}", end_user="eve")
+    with pytest.raises(TooManyCalls):
+        summary(asked(tenant, "session_id", **picked), after=None, size=10)
+
+
 def test_refusals_count_by_themselves_where_they_are_in_a_group() -> None:
     tenant = acme()
     for hour in range(MOST + 2):
@@ -143,13 +159,13 @@ def test_before_a_calendar_begins_calls_are_looked_at_whatever_they_are_asked_by
     drain()
     questions = [
         asked(tenant, "agent_id"), asked(tenant, "tag:team", "day"), asked(tenant, "day", agent_id="bot"),
-        asked(tenant, "agent_id", model="rare"),
+        asked(tenant, "day", agent_id="none"), asked(tenant, "agent_id", model="rare"),
     ]  # fmt: skip
-    assert [fits_until(question) for question in questions] == [None] * 4
+    assert [fits_until(question) for question in questions] == [None] * 5
     Tenant.objects.update(calendar_since=NOON + timedelta(days=1))
-    assert [fits_until(question) for question in questions] == [MOST, MOST, MOST, None]
+    assert [fits_until(question) for question in questions] == [MOST, MOST, MOST, MOST, None]
     Tenant.objects.update(calendar_since=NOON + timedelta(hours=MOST))
-    assert [fits_until(question) for question in questions] == [None] * 4
+    assert [fits_until(question) for question in questions] == [None] * 5
 
 
 def test_sessions_come_in_order_as_many_as_have_not_too_many_calls() -> None:
