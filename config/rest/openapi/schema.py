@@ -52,7 +52,7 @@ TAGS_ASKED = OpenApiParameter(
     "tags",
     {
         "type": "object",
-        "propertyNames": {"pattern": f"^{TAG}[^,]{{1,{LONGEST_NAME}}}$"},
+        "propertyNames": {"pattern": f"^{TAG}.{{1,{LONGEST_NAME}}}$"},
         "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
         "maxProperties": MOST_TAGS,
     },
