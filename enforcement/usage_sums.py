@@ -25,6 +25,7 @@ GROUPS = {
 """What calls may be grouped by, and the field of a group that names it; beside it `tag:` and the name of a tag."""
 SESSION = "session_id"
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
+SOME_GROUPS = 4
 MORE_VALUES = 8
 """At most so many times as many values are looked at where those before had too few groups."""
 Place = tuple[str | None, ...]
@@ -128,7 +129,7 @@ def _of_sessions(asked: Asked, order: Sequence[str], *, after: Place | None, siz
 
 def _of_values(asked: Asked, order: Sequence[str], *, after: Place | None, size: int) -> list[Row]:
     """At least `size` groups of an attribute's values behind `after`, unless there are fewer."""
-    values = max(2, size // _most_groups(asked))
+    values = max(2, size // _groups_of_a_value(asked, order))
     rows: list[Row] = []
     while True:
         value = after[0] if after is not None else None
@@ -149,10 +150,10 @@ def _behind(rows: Iterable[Row], order: Sequence[str], after: Place | None) -> l
     return [row for key, row in sorted(placed, key=itemgetter(0)) if begin is None or key > begin]
 
 
-def _most_groups(asked: Asked) -> int:
-    """How many groups one value may have: about as many values less make a page."""
-    units = [(asked.until - asked.since) // UNITS[name] for name in asked.by if name in UNITS]
-    return max([1, *units])
+def _groups_of_a_value(asked: Asked, order: Sequence[str]) -> int:
+    """About how many there may be: as many values less make a page."""
+    others = [(asked.until - asked.since) // UNITS[name] if name in UNITS else SOME_GROUPS for name in order[1:]]
+    return max([1, *others])
 
 
 def _text(value: object) -> str | None:
