@@ -26,6 +26,7 @@ GROUPS = {
 SESSION = "session_id"
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 SOME_GROUPS = 4
+"""So many groups a value is taken to have at first, where it is not known."""
 MORE_VALUES = 8
 """At most so many times as many values are looked at where those before had too few groups."""
 Place = tuple[str | None, ...]
