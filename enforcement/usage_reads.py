@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from accounts.horizon import later_of, shown_from
 from enforcement.models import EnforcementDecision
 from integrations.models import GatewayKey, Integration
 from integrations.money import cents_of
@@ -66,7 +67,8 @@ def history(
     beside = {name: value for name, value in equal.items() if is_beside(name)}
     if beside and len(beside) == len(equal):
         # Nothing else picks them, so what stands beside them leads to them.
-        for places in calls_with(tenant_id, beside, since=since, until=until, before=before, first=size):
+        begin = shown_from(tenant_id) if since is None else later_of(since, shown_from(tenant_id))
+        for places in calls_with(tenant_id, beside, since=begin, until=until, before=before, first=size):
             (last, _), (first, _) = places[-1], places[0]
             call_ids = [call_id for _, call_id in places]
             facts += rows.filter(call_id__in=call_ids, created_at__gte=last, created_at__lte=first)

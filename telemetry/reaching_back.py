@@ -17,6 +17,8 @@ from accounts.partitions import months_of
 from telemetry.evidence import PARTITIONED
 from telemetry.rebuilding import EvidenceGone, rebuild_cells
 
+REACH_BACK_LOCK = 0x43555354_42414B
+"""Held by whoever does it."""
 PAUSE = 4.0
 """So many times as long as a day took nothing is done: who seals and rolls up waits while one is made."""
 A_DAY = timedelta(days=1)

@@ -1,18 +1,21 @@
 """Looks after the months of evidence, and after sums that are of another calendar, in a thread of each worker.
 
-One does it at a time.
+One does each at a time.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 from django.db import DatabaseError, close_old_connections, connections
 
 from accounts.actors import SYSTEM
-from telemetry.reaching_back import reach_back
+from telemetry.reaching_back import REACH_BACK_LOCK, reach_back
 from telemetry.retention import UPKEEP_LOCK, ClocksApart, NotOwner, NotSealed, add_missing, expire, expired_months
 
 logger = logging.getLogger(__name__)
@@ -59,18 +62,32 @@ class Upkeep:
 
 
 def look_after(url: str, *, keep_months: int | None, now: datetime, wait: Callable[[float], bool]) -> None:
-    """Do once what there is to do, unless somebody else is at it. Raises `DatabaseError` and `psycopg.Error`.
+    """Do once what there is to do, and nobody else is at. Raises `DatabaseError` and `psycopg.Error`.
 
-    `wait` pauses for so many seconds, and says whether to stop.
+    `wait` pauses for so many seconds, and says whether to stop. It takes not much longer than `INTERVAL_SECONDS`.
     """
     close_old_connections()
+    ends = time.monotonic() + INTERVAL_SECONDS
     with psycopg.connect(url, autocommit=True, application_name="customhouse upkeep", connect_timeout=5) as session:
-        row = session.execute("SELECT pg_try_advisory_lock(%s)", [UPKEEP_LOCK]).fetchone()
-        if row is None or not row[0]:
-            return
-        _look_after_months(keep_months=keep_months, now=now)
-        if days := reach_back(wait):
-            logger.info("Made the sums of %d days anew by other time zones", days)
+        with _turn(session, UPKEEP_LOCK) as is_alone:
+            if is_alone:
+                _look_after_months(keep_months=keep_months, now=now)
+        # It may take long, and others may want to look after months meanwhile.
+        with _turn(session, REACH_BACK_LOCK) as is_alone:
+            if is_alone and (days := reach_back(lambda seconds: wait(seconds) or time.monotonic() > ends)):
+                logger.info("Made the sums of %d days anew by other time zones", days)
+
+
+@contextmanager
+def _turn(session: psycopg.Connection[Any], lock: int) -> Iterator[bool]:
+    """Whether nobody else is at what the lock stands for, and nobody is meanwhile."""
+    row = session.execute("SELECT pg_try_advisory_lock(%s)", [lock]).fetchone()
+    is_alone = row is not None and bool(row[0])
+    try:
+        yield is_alone
+    finally:
+        if is_alone:
+            session.execute("SELECT pg_advisory_unlock(%s)", [lock])
 
 
 def _look_after_months(*, keep_months: int | None, now: datetime) -> None:

@@ -19,6 +19,7 @@ from accounts.audit_events import AuditEvent
 from accounts.commands import CommandFailed, Exit
 from accounts.ids import uuid7
 from accounts.locks import alone
+from accounts.models import Tenant
 from accounts.partitions import Month, add_month, months_of, tables_of
 from enforcement.reconciliation import check
 from telemetry import retention
@@ -329,6 +330,21 @@ def test_months_come_and_go_under_load_without_a_lost_or_refused_call() -> None:
     assert not attached(OLD)
     assert days_ahead(now=NOW + timedelta(days=62)) > 80
     assert UsageRecord.objects.filter(model="sandbox-small").count() == settled[0] > 0
+
+
+def test_months_are_looked_after_while_sums_are_made_anew() -> None:
+    tenant = people.acme()
+    carried(tenant, at=NOW - timedelta(days=1), agent_id="bot")
+    Tenant.objects.filter(pk=tenant.pk).update(calendar_since=NOW)
+    paused = []
+
+    def pausing(seconds: float) -> bool:
+        call_command("partitions", "add", stdout=StringIO())
+        paused.append(seconds)
+        return False
+
+    look_after(database_url(), keep_months=None, now=NOW, wait=pausing)
+    assert len(paused) >= 1
 
 
 @pytest.mark.parametrize("words", [["add"], ["expire", "--keep-months", "5", "--yes"]])
